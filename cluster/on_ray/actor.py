@@ -12,6 +12,7 @@ from typing import Any, cast
 from cluster.execution.events import UnitDone, UnitFailed
 from cluster.execution.step import Part, SplitStep, Step, Unit, Workers
 from cluster.execution.worker import run_unit
+from cluster.on_ray.metrics import count_unit
 from cluster.secrets import redacted
 from cluster.storage.store import Ledger
 
@@ -65,7 +66,9 @@ class Worker:
                 argument before the call, and fail the call where that is not possible.
         """
         step = _PreparedStep(cast(SplitStep, self._step), prepared[0]) if prepared else self._step
-        return run_unit(step, self._state, unit, ledger, max_attempts=max_attempts)
+        event = run_unit(step, self._state, unit, ledger, max_attempts=max_attempts)
+        count_unit(self._step, event)
+        return event
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from cluster.execution.step import Step, Unit, Workers
 from cluster.execution.worker import describe
 from cluster.on_ray.actor import WorkerHandle
 from cluster.on_ray.helpers import HelperTasks
+from cluster.on_ray.metrics import count_loss
 from cluster.on_ray.nodes import dead_nodes, draining_nodes
 from cluster.on_ray.worker_pool import WorkerPool, is_node_death, loss_reason
 from cluster.storage.store import Ledger
@@ -41,6 +42,7 @@ class StageRun:
     """
 
     def __init__(self, step: Step, pool: WorkerPool, ledger: Ledger, workers: Workers, *, where: str) -> None:
+        self._step = step
         self._pool = pool
         self._ledger = ledger
         self._workers = workers
@@ -184,6 +186,7 @@ class StageRun:
             self._calls.pop(result, None)
         reason, lost = loss_reason(error), self._schedule.lose_worker(worker)
         self._pool.remove_lost(worker)
+        count_loss(self._step, len(lost))
         yield WorkerLost(reason, tuple(item.unit.path for item in lost))
         if worker.is_draining or is_node_death(error):
             self._schedule.clear(lost)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from mmap import mmap
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import Any, Protocol
@@ -39,8 +40,8 @@ _TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{32}")
 class Objects(Protocol):
     """The storage operations behind `Store`. Paths are relative to the root and already checked."""
 
-    def write(self, path: str, data: bytes) -> None:
-        """Create or replace an object as a whole."""
+    def write(self, path: str, data: bytes | mmap) -> None:
+        """Create or replace an object as a whole; `data` may be a file that is mapped into memory."""
         ...
 
     def write_new(self, path: str, data: bytes) -> None:
@@ -94,7 +95,7 @@ class LocalObjects:
     def __init__(self, root: str) -> None:
         self._root = Path(root)
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes | mmap) -> None:
         """Write a temporary file beside the target, flush it to the disk, then rename it over the target."""
         target = self._root / path
         with _temporary_file(target, data) as temporary:
@@ -188,9 +189,9 @@ class RemoteObjects:
         self._filesystem = filesystem
         self._root = root.rstrip("/")
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes | mmap) -> None:
         """Write the whole object in one request."""
-        self._filesystem.pipe_file(self._full_path(path), data)
+        self._filesystem.pipe_file(self._full_path(path), data[:])
 
     def write_new(self, path: str, data: bytes) -> None:
         """Write the whole object in one request that fails if it exists."""
@@ -285,7 +286,7 @@ def open_objects(root: str, storage: Storage, retry: Retry) -> Objects:
 
 
 @contextmanager
-def _temporary_file(target: Path, data: bytes) -> Iterator[Path]:
+def _temporary_file(target: Path, data: bytes | mmap) -> Iterator[Path]:
     """Write a complete temporary file beside the target; it is removed afterwards unless it was renamed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{TEMPORARY}{uuid4().hex}")

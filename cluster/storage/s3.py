@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
+from mmap import mmap
 from typing import Any
 
 from cluster.storage.error_classes import http_status, is_store_wide, is_transient, is_web_page
@@ -37,10 +38,10 @@ class S3Objects:
         self._prefix = prefix and f"{prefix}/"
         self._part_bytes = part_bytes
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes | mmap) -> None:
         """Write with one PUT, or a large object with a multipart upload, which is completed as a whole or aborted."""
         if len(data) < 2 * self._part_bytes:
-            self._call("put_object", Key=self._key(path), Body=data)
+            self._call("put_object", Key=self._key(path), Body=data[:])
         else:
             self._write_in_parts(self._key(path), data)
 
@@ -116,7 +117,7 @@ class S3Objects:
         del folder, older_than_s
         return 0
 
-    def _write_in_parts(self, key: str, data: bytes) -> None:
+    def _write_in_parts(self, key: str, data: bytes | mmap) -> None:
         """Upload in parts, not with s3fs: that sends all parts again if one is refused, and aborts while others run."""
         upload = {"Key": key, "UploadId": self._call("create_multipart_upload", Key=key)["UploadId"]}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
-from pathlib import PurePosixPath
+from mmap import ACCESS_READ, mmap
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from cluster.errors import SourceError, StorageError
@@ -79,6 +80,15 @@ class Store:
     def put(self, path: str, data: bytes) -> None:
         """Create or replace an object as a whole: a reader sees the old bytes or the new ones, never a part."""
         self._retried("write", _checked(path), lambda objects: objects.write(path, data))
+
+    def put_file(self, path: str, file: Path) -> None:
+        """Create or replace an object with the content of a local file; see `put`. S3 gets large ones part by part."""
+        with file.open("rb") as content:
+            if file.stat().st_size == 0:  # Nothing can be mapped of it.
+                self.put(path, b"")
+                return
+            with mmap(content.fileno(), 0, access=ACCESS_READ) as mapped:
+                self._retried("write", _checked(path), lambda objects: objects.write(path, mapped))
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Create an object unless it exists; of several writers at once, one wins.

@@ -30,7 +30,8 @@ from ray_jobs.classification.labelled_shares import error_limit_plan, labelled_s
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
 from ray_jobs.classification.training_warnings import warnings_about_training
 from ray_jobs.classification.unknown_plan import UnknownPlan, keep_known_examples, plan_unknown
-from ray_jobs.console.progress import IMAGES, Reporter
+from ray_jobs.console.progress import Reporter
+from ray_jobs.console.rate import IMAGES
 from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.escalation import Escalation, escalation_identity
 from ray_jobs.escalation.stages import QUERIES_PER_IMAGE
@@ -75,6 +76,8 @@ from ray_jobs.steps.train import Training, reasons_of
 
 logger = logging.getLogger(__name__)
 
+EMBEDDING_EXAMPLES, EMBEDDING, LABELLING = "embedding examples", "embedding", "labelling"
+"""Titles of stages."""
 LONG = ("curve", "labels", "part_bytes", "reliability", "score_histogram")
 """Metrics that are too long to be printed."""
 LABEL_HERE = 200_000
@@ -269,6 +272,17 @@ class Classification:
         )
 
     @property
+    def stages(self) -> dict[str, float]:
+        """The work of each stage, see `JobWork`."""
+        work = self._work
+        return {
+            EMBEDDING_EXAMPLES: work.examples,
+            EMBEDDING: work.archive,
+            LABELLING: work.results,
+            "escalating": work.escalation,
+        }
+
+    @property
     def _work(self) -> PlannedWork:
         images = self.listing.images
         section, queries = self.job.escalate, 0.0
@@ -404,9 +418,9 @@ class Classification:
 
     def embed_units(self) -> Iterator[tuple[str, Iterable[Unit], tuple[int, str]]]:
         """What is embedded, with its weight. Examples first: they are few, and mistakes in them show early."""
-        yield "embedding examples", self.example_units, (sum(unit.weight for unit in self.example_units), IMAGES)
+        yield EMBEDDING_EXAMPLES, self.example_units, (sum(unit.weight for unit in self.example_units), IMAGES)
         archive = archive_units(self.source, self.features, dense=self.needs_dense)
-        yield "embedding", archive, self.listing.weight
+        yield EMBEDDING, archive, self.listing.weight
 
     def predict_units(self) -> Iterator[Unit]:
         """One for each shard that has features."""
@@ -551,7 +565,8 @@ def classify(job: Job, reporter: Reporter) -> FinishedClassification:
     with acquire_run(work.store, work.run, job.storage, reporter) as lease:
         if (metrics := work.finished()) is not None:  # by the process that held it before
             return _finish(work, metrics, did="nothing")
-        return _carry_out(work, reporter, lease)
+        with reporter.job("classify", work.stages):
+            return _carry_out(work, reporter, lease)
 
 
 def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> FinishedClassification:
@@ -737,5 +752,5 @@ def _label(work: Classification, classifier: ClassifierRef, reporter: Reporter) 
         workers = replace(workers, overlap=1)  # Parts of a backbone are not for several threads at a time.
     step = PredictStep(work.store, classifier, work.job.clip.spec, top=work.job.classifier.top, origin=work.origin)
     total, counted = work.listing.weight
-    with entered(executor, reporter), reporter.stage("labelling", total, unit=counted) as on_event:
+    with entered(executor, reporter), reporter.stage(LABELLING, total, unit=counted) as on_event:
         return run_stage(executor, step, work.predict_units(), work.ledger, workers, on_event)

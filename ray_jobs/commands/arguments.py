@@ -80,3 +80,12 @@ def locate_output(name: str) -> tuple[str, Storage, str | None]:
         return job.job.output, job.storage.resolve(), name
     except (OSError, ValueError) as error:
         raise JobError([f"[storage]: {error}"]) from error
+
+
+def job_name(job_file: str | None) -> str | None:
+    """Return the name of the job in a job file; None without one."""
+    if job_file is None:
+        return None
+    from ray_jobs.job_file.reading import read_job
+
+    return read_job(job_file)[0].job.name

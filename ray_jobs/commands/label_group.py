@@ -1,17 +1,15 @@
-"""Commands around labels that people give to images of an archive."""
+"""Commands around labels: those that people give to images of an archive, and predictions for other programs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ray_jobs.commands.arguments import locate_output
+from ray_jobs.commands.arguments import job_name, locate_output
 from ray_jobs.commands.command_group import CommandGroup, JsonResult, Program
-
-if TYPE_CHECKING:
-    from ray_jobs.labels.labelled_archive import LabelledArchive
+from ray_jobs.export.format_table import FORMATS
 
 commands = CommandGroup("Label")
 ledger_commands = CommandGroup("Ledger of labels")
@@ -32,24 +30,18 @@ LabelledRun = Annotated[
         show_default=False,
     ),
 ]
+CsvTable = Annotated[
+    Path | None,
+    typer.Option("--csv", help="CSV file to write, too; it must not exist.", metavar="FILE", show_default=False),
+]
 
 
-def open_labelled_archive(output: str) -> LabelledArchive:
-    """Open the archive of a run.
+_FORMATS = "; ".join(f"{each.name}, {each.summary}" for each in FORMATS)
 
-    Args:
-        output: see `LabelledRun`; a job file means the newest run of its job.
 
-    Raises:
-        JobError: the job file is wrong, or there is no such run.
-        ClusterError: the archive is not where it was.
-    """
-    from ray_jobs.job_file.reading import read_job
-    from ray_jobs.labels.labelled_archive import LabelledArchive
-
-    place, storage, job_file = locate_output(output)
-    job = None if job_file is None else read_job(job_file)[0].job.name
-    return LabelledArchive.open(place, storage, job=job)
+def _complete_format(incomplete: str) -> list[tuple[str, str]]:
+    """Return names and summaries of formats for shell completion."""
+    return [(each.name, each.summary) for each in FORMATS if each.name.startswith(incomplete)]
 
 
 @ledger_commands.add(name="import", example="fewshot labels import runs/groceries answers.csv")
@@ -80,12 +72,14 @@ def import_labels(
     from ray_jobs.console.progress import Reporter
     from ray_jobs.labels.label_ledger import user_name
     from ray_jobs.labels.label_table import import_answers, read_answers
+    from ray_jobs.labels.labelled_archive import LabelledArchive
 
     reporter = Reporter()
-    with reporter.waiting("opening the archive"):
-        archive = open_labelled_archive(output)
+    place, storage, job_file = locate_output(output)
     with reporter.waiting("reading the table"):
-        answers, unanswered = read_answers(table, archive.store.storage)
+        answers, unanswered = read_answers(table, storage)
+    with reporter.waiting("opening the archive"):
+        archive = LabelledArchive.open(place, storage, job=job_name(job_file))
     with reporter.waiting("reading the images"):
         result = import_answers(archive, answers, by=by or user_name(), unanswered=unanswered)
     show_import(reporter, result)
@@ -104,20 +98,204 @@ def export_labels(
     It has those of the archive of the newest run, or of the run that is named, and can be imported elsewhere.
     """
     from ray_jobs.console.progress import Reporter
-    from ray_jobs.errors import JobError
     from ray_jobs.labels.label_table import labels_table
+    from ray_jobs.labels.labelled_archive import LabelledArchive
 
     reporter = Reporter()
     with reporter.waiting("reading the ledger"):
-        archive = open_labelled_archive(output)
+        place, storage, job_file = locate_output(output)
+        archive = LabelledArchive.open(place, storage, job=job_name(job_file))
         current = archive.ledger.current()
     events = current.of_archive(archive.source.identity)
-    try:
-        with table.open("xb") as file:
-            file.write(labels_table(events))
-    except FileExistsError as error:
-        raise JobError([f"{table} exists; name another file, or remove it"]) from error
-    except OSError as error:
-        raise JobError([f"{table} cannot be written: {error}"]) from error
+    _write_new(table, labels_table(events))
     reporter.say(f"wrote {len(events)} labels to {table}")
     return {"table": str(table), "labels": len(events), "disputed": len(current.disputed), "undone": current.undone}
+
+
+@commands.add(example="fewshot audit runs/groceries --n 300 --table audit.csv")
+def audit(
+    output: LabelledRun,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            "--n", help="Images to draw; more continue the same draw.", show_default="those that were drawn, or 300"
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file to write the images to that have no answer yet, for labels import; it must not exist.",
+            show_default="no table",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw: another one draws other images.")] = 0,
+) -> JsonResult:
+    """Estimate accuracy from a random sample that a person labels.
+
+    The first call draws images of the newest run, and --table writes them with an empty column label. Fill it in, from
+    the top, and import it with labels import; the answer unknown means none of the classes, skipped that you cannot
+    say. The next call prints accuracy, error among the labels given, precision and recall of classes, their numbers,
+    and thresholds for max_error.
+
+    The intervals hold at every look: label as many as you like, look, go on. Images that the classifier learned from
+    are left out. Without answers, no accuracy is printed.
+    """
+    from ray_jobs.audit import audit as run_audit
+    from ray_jobs.audit import table_to_label
+    from ray_jobs.commands.audit_tables import show_audit
+    from ray_jobs.console.progress import Reporter
+
+    reporter = Reporter()
+    place, storage, job_file = locate_output(output)
+    with reporter.waiting("reading predictions and labels"):
+        done = run_audit(place, images, seed=seed, job=job_name(job_file), storage=storage)
+    show_audit(reporter, done.result)
+    if table is not None:
+        data, rows = table_to_label(done)
+        _write_new(table, data)
+        reporter.say(f"wrote {rows} images to label to {table}. Then: fewshot labels import {output} {table}")
+    return done.result.to_json()
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a file that does not exist yet.
+
+    Raises:
+        JobError: it does, or it cannot be written.
+    """
+    from ray_jobs.errors import JobError
+
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError as error:
+        raise JobError([f"{path} exists; name another file, or remove it"]) from error
+    except OSError as error:
+        raise JobError([f"{path} cannot be written: {error}"]) from error
+
+
+@commands.add(example="fewshot export runs/groceries --to csv --out labels.csv")
+def export(
+    run: LabelledRun,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT", help=f"Format: {_FORMATS}.", autocompletion=_complete_format, show_default=False
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(metavar="PATH", help="File or folder to write, a path or any fsspec URL.", show_default=False),
+    ],
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STATUS,…",
+            help="Export rows with this status: ok, abstained, unknown, unreadable. Repeatable.",
+            show_default="all for csv and jsonl, all but unreadable for labelstudio, else ok",
+        ),
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Export rows with at least this score.", show_default="all")
+    ] = None,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="Export rows of this class; those without a label count by their best guess. Repeatable.",
+            show_default="all",
+        ),
+    ] = None,
+    links: Annotated[
+        bool, typer.Option("--links", help="Name images by their URLs instead of copying them, where formats can.")
+    ] = False,
+    labels: Annotated[
+        bool,
+        typer.Option("--labels", help="Let labels that people gave win over predictions; `labelled_by` says who."),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+) -> JsonResult:
+    """Export the predictions of a run for other programs.
+
+    Of an output, its newest complete run is exported. Images are copied from the archive, whatever its form, where the
+    format has them. The export appears as a whole at the end. The exit code is 1 if images could not be read.
+    """
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.export.export_run import ExportRequest, export_messages, export_run
+    from ray_jobs.export.filters import Filters
+
+    reporter = Reporter()
+    place, storage, job_file = locate_output(run)
+    statuses = None if status is None else tuple(name.strip() for each in status for name in each.split(","))
+    filters = Filters(statuses=statuses, classes=None if class_ is None else tuple(class_), min_score=min_score)
+    request = ExportRequest(format=to, out=out, filters=filters, links=links, labels=labels, overwrite=overwrite)
+    result = export_run(place, request, storage, reporter=reporter, job=job_name(job_file))
+    for message in export_messages(result):
+        reporter.say(message, style="yellow" if message.startswith("warning") else None)
+    return result.to_json()
+
+
+@commands.add(example="fewshot suggest runs/groceries --n 40")
+def suggest(
+    output: LabelledRun,
+    n: Annotated[int, typer.Option("--n", min=1, help="Images to suggest.")] = 60,
+    csv: CsvTable = None,
+) -> JsonResult:
+    """Choose images to label next, and say why each was chosen.
+
+    They cover the archive, weighted by the doubt about its predictions; some are the most probable ones of classes that
+    have few labels. No two of them are near-duplicates, nor is one of an image that has a label: examples, and images
+    in the ledger. Nothing has to be labelled yet: a job with class names alone is enough.
+
+    The list is stored in the output, for fewshot review.
+    """
+    from ray_jobs.commands.list_tables import show_list
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.suggestion.stored_lists import store_list
+    from ray_jobs.suggestion.suggest_images import suggest_images
+
+    reporter = Reporter()
+    place, storage, _ = locate_output(output)
+    with reporter.waiting("reading the features"):
+        embedded, content = suggest_images(place, n, storage)
+    result = store_list(embedded, content, csv)
+    show_list(reporter, result)
+    return result.to_json()
+
+
+@commands.add(example='fewshot search runs/groceries "a carton of oat milk" --n 20')
+def search(
+    output: LabelledRun,
+    text: Annotated[
+        str | None, typer.Argument(help="What to search for.", metavar="TEXT", show_default="--image")
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(help="Image file to search for, instead of a text.", metavar="FILE", show_default=False),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Images to find.")] = 100,
+    csv: CsvTable = None,
+) -> JsonResult:
+    """Find the images of the archive that are most like a text or an image.
+
+    A text is put into the prompt templates of the job and embedded by its model, as the name of a class is. All
+    features of the archive are read once and compared. Nothing has to be labelled yet: a job with class names alone is
+    enough.
+
+    The list is stored in the output, for fewshot review.
+    """
+    from ray_jobs.commands.list_tables import show_list
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.suggestion.query_features import Query
+    from ray_jobs.suggestion.search_images import search_images
+    from ray_jobs.suggestion.stored_lists import store_list
+
+    reporter = Reporter()
+    query = Query(text=text, image=image)
+    place, storage, _ = locate_output(output)
+    with reporter.waiting("reading the features"):
+        embedded, content = search_images(place, query, n, storage)
+    result = store_list(embedded, content, csv)
+    show_list(reporter, result)
+    return result.to_json()

@@ -68,9 +68,12 @@ def status(
 
 
 @commands.add(example="fewshot report runs/groceries")
-def report(output: Output) -> JsonResult:
+def report(
+    output: Output,
+    open_: Annotated[bool, typer.Option("--open", help="Open the newest report in the browser.")] = False,
+) -> JsonResult:
     """Print the paths of the HTML reports of an output, and write missing ones."""
-    from ray_jobs.commands.output_tables import show_reports
+    from ray_jobs.commands.output_tables import open_newest, show_reports
     from ray_jobs.console.progress import Reporter
     from ray_jobs.report import find_reports
 
@@ -79,6 +82,8 @@ def report(output: Output) -> JsonResult:
         place, storage, job_file = locate_output(output)
         result = find_reports(place, storage, job_file=job_file)
     show_reports(reporter, result)
+    if open_:
+        open_newest(result, reporter)
     return result.to_json()
 
 

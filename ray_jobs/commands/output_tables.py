@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import webbrowser
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.table import Table
 
 from ray_jobs.console.progress import IMAGES, Reporter, rate_text
+from ray_jobs.console.rate import IMAGES, rate_text
 from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.labels.label_table import ImportedLabels
 from ray_jobs.results.output_status import OutputReports, OutputStatus, RunStatus
@@ -78,6 +81,28 @@ def show_reports(reporter: Reporter, result: OutputReports) -> None:
         reporter.say(f"{report.run}: {report.path or 'no report could be written'}")
     if not result.reports:
         _say_nothing(reporter, "no run has finished", result.output, result.below)
+
+
+def open_newest(result: OutputReports, reporter: Reporter) -> None:
+    """Open the report that was written last; where that is not possible, say why.
+
+    Args:
+        result: the reports of an output.
+        reporter: says what was opened, or why nothing was.
+    """
+    paths = [report.path for report in result.reports if report.path is not None]
+    local = [Path(path) for path in paths if "://" not in path]
+    if paths and not local:
+        reporter.say(
+            f"--open: browsers open local files; copy the folder of {paths[-1]} to this machine", style="yellow"
+        )
+    if not local:
+        return
+    newest = max(local, key=lambda path: path.stat().st_mtime)
+    if webbrowser.open(newest.as_uri()):
+        reporter.say(f"opened {newest}")
+    else:
+        reporter.say(f"--open: no browser was found; open {newest}", style="yellow")
 
 
 def show_verification(reporter: Reporter, result: Verification) -> None:

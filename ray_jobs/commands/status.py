@@ -11,7 +11,7 @@ from dataclasses import replace
 from cluster import LeaseState, Storage, Store, lease_state
 from cluster.errors import DamagedLeaseError
 from cluster.storage.settings import DEFAULT_STORAGE
-from ray_jobs.console.progress import IMAGES
+from ray_jobs.console.rate import IMAGES
 from ray_jobs.errors import JobError
 from ray_jobs.output.latest_runs import read_latest
 from ray_jobs.output.layout import JOB, LEASE, PLAN, RUNS

@@ -1,19 +1,19 @@
-"""Live progress on stderr: a bar on a terminal, a line every few seconds in a log."""
+"""Live progress on stderr, of each stage and of the whole job: bars on a terminal, lines every few seconds in a log."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from ray_jobs.console.rate import IMAGES, Rate, rate_text
 from ray_jobs.console.sanitize import sanitized
 from ray_jobs.console.waiting import announced, finish_loading
 
@@ -22,75 +22,73 @@ if TYPE_CHECKING:
 
 LOG_EVERY_S = 10.0
 """Seconds between lines in a log."""
-IMAGES = "img"
-"""Unit of the stages that count images."""
-WINDOW_S = 120.0
-"""Seconds over which the rate is averaged."""
 
 
 @dataclass(slots=True)
-class Rate:
-    """Images a second over the last two minutes, and the time left at that rate.
-
-    Only work of this run counts, so the estimate after a resume is as good as before.
+class JobWork:
+    """The work of a job, stage by stage.
 
     Attributes:
-        clock: seconds, of any origin.
-        unit: abbreviation of the unit that is counted.
+        title: name of the job's command.
+        stages: by title, in their order, the work of each, in units that take equally long. One that is shown under
+            other titles, such as rounds of it, counts when those before it are done.
     """
 
-    clock: Callable[[], float] = time.monotonic
-    unit: str = IMAGES
-    _marks: deque[tuple[float, float]] = field(default_factory=deque)
-    _done: float = 0.0
-
-    def start(self) -> None:
-        """Begin to measure; the time before was start-up."""
-        if not self._marks:
-            self._marks.append((self.clock(), self._done))
-
-    def add(self, weight: float) -> None:
-        """Count work done."""
-        self._done += weight
-        self._marks.append((self.clock(), self._done))
-        while len(self._marks) > 2 and self._marks[-1][0] - self._marks[0][0] > WINDOW_S:
-            self._marks.popleft()
+    title: str
+    stages: Mapping[str, float]
+    _longest: float = 0.0
+    _pace_s: float = 0.0
 
     @property
-    def per_second(self) -> float | None:
-        """Return units a second; None before any work was done."""
-        if len(self._marks) < 2 or self._marks[-1][0] <= self._marks[0][0]:
+    def total(self) -> float:
+        """All of it."""
+        return sum(self.stages.values())
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is more to show than one stage."""
+        return sum(work > 0 for work in self.stages.values()) > 1
+
+    def done(self, stage: str, fraction: float) -> float:
+        """Return the work that is done when a fraction, in [0, 1], of a stage is; stages before it have ended."""
+        titles = list(self.stages)
+        before = titles.index(stage) if stage in self.stages else len(titles) - 1
+        within = fraction * self.stages[stage] if stage in self.stages else 0.0
+        return sum(self.stages[title] for title in titles[:before]) + within
+
+    def left(self, stage: str, fraction: float, left: timedelta | None) -> timedelta | None:
+        """Return the time for the rest of the job, in whole seconds: later stages at the pace of the longest so far.
+
+        Args:
+            stage: that runs.
+            fraction: of it that is done, in [0, 1].
+            left: time for the rest of the stage; None if it is not known.
+
+        Returns:
+            None where the stage says nothing about the others.
+        """
+        work = self.stages.get(stage, 0.0)
+        if left is None or fraction >= 1.0 or not work:
             return None
-        (first, before), (last, after) = self._marks[0], self._marks[-1]
-        return (after - before) / (last - first)
-
-    def left(self, weight: float) -> timedelta | None:
-        """Return the time for this much work, in whole seconds; None before any work was done."""
-        rate = self.per_second
-        return timedelta(seconds=round(weight / rate)) if rate else None
+        if work >= self._longest:
+            self._longest, self._pace_s = work, left.total_seconds() / ((1.0 - fraction) * work)
+        later = self.total - self.done(stage, 1.0)
+        return timedelta(seconds=round(left.total_seconds() + later * self._pace_s))
 
 
-class _RateColumn(ProgressColumn):
-    """Images a second and the time left."""
-
-    def __init__(self, rate: Rate) -> None:
-        super().__init__()
-        self._rate = rate
+class _StateColumn(ProgressColumn):
+    """What a bar stands for, in words."""
 
     def render(self, task: Task) -> Text:
-        return Text(_rate_text(self._rate, task.remaining), style="progress.remaining")
+        return Text(task.fields["state"](), style="progress.remaining")
 
 
-def rate_text(per_second: float, unit: str) -> str:
-    """Return a rate, with two digits where it is below one a second."""
-    return f"{per_second:{'.1f' if per_second >= 1 else '.2g'}} {unit}/s"
+def _joined(*parts: str | None) -> str:
+    return ", ".join(part for part in parts if part)
 
 
-def _rate_text(rate: Rate, left: float | None) -> str:
-    """Return the rate and, if the amount of work left is known, the time left."""
-    if rate.per_second is None:
-        return "starting"
-    return rate_text(rate.per_second, rate.unit) + ("" if left is None else f", {rate.left(left)} left")
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 class Reporter:
@@ -107,6 +105,7 @@ class Reporter:
         self._check: Callable[[], None] = lambda: None
         self._doing: str | None = None
         self._display: _Display | None = None
+        self._job: JobWork | None = None
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
     def say(self, message: str, style: str | None = None) -> None:
@@ -142,20 +141,38 @@ class Reporter:
         return {"doing": self._doing} if self._display is None else self._display.note()
 
     @contextmanager
-    def stage(self, title: str, total: float | None, *, unit: str = IMAGES) -> Iterator[Callable[[Event], None]]:
+    def job(self, title: str, stages: Mapping[str, float]) -> Iterator[None]:
+        """Show the progress of a whole job beside that of its stages, which run in the context.
+
+        Args:
+            title: name of the command.
+            stages: see `JobWork`.
+        """
+        work = JobWork(title, stages)
+        self._job, before = work if work.is_shown else None, self._job
+        try:
+            yield
+        finally:
+            self._job = before
+
+    @contextmanager
+    def stage(
+        self, title: str, total: float | None, *, unit: str = IMAGES, at_first: str = "starting workers, loading models"
+    ) -> Iterator[Callable[[Event], None]]:
         """Show a stage while it runs.
 
         Args:
             title: name of the stage.
             total: weight of all units, finished ones included; None if unknown.
             unit: abbreviation of the unit that the weights count.
+            at_first: what is done until the first event.
 
         Yields:
             a function to call with every event.
         """
         kind = _Bar if self.console.is_terminal else _Lines
-        with kind(self.console, title, total, Rate(self._clock, unit)) as display, ExitStack() as starting:
-            starting.enter_context(announced(f"{title}: starting workers, loading models", self.say))
+        with kind(self.console, title, total, Rate(self._clock, unit), self._job) as display, ExitStack() as starting:
+            starting.enter_context(announced(f"{title}: {at_first}", self.say))
             self._display = display
 
             def on_event(event: Event) -> None:
@@ -188,9 +205,9 @@ def _skipped() -> type:
 class _Display:
     """Count the events of a stage; subclasses show the counts."""
 
-    def __init__(self, console: Console, title: str, total: float | None, rate: Rate) -> None:
-        self.console, self.title, self.total, self.rate = console, title, total, rate
-        self.completed, self.failed, self.lost = 0.0, 0, 0
+    def __init__(self, console: Console, title: str, total: float | None, rate: Rate, job: JobWork | None) -> None:
+        self.console, self.title, self.total, self.rate, self.job = console, title, total, rate, job
+        self.completed, self.workers, self.retried, self.failed = 0.0, 0, 0, 0
 
     def on_event(self, event: Event) -> None:
         from cluster import UnitDone, UnitFailed, UnitSkipped, WorkerLost, WorkersReady  # Here, because it takes long.
@@ -198,23 +215,42 @@ class _Display:
         match event:
             case WorkersReady(count=count, where=where):
                 self.rate.start()
-                self.console.print(f"{self.title}: {count} worker{'s' * (count != 1)} on {where}")
+                self.workers = count
+                self.console.print(f"{self.title}: {_counted(count, 'worker')} on {where}")
             case UnitSkipped(weight=weight):
                 self.completed += weight
-            case UnitDone(weight=weight):
+            case UnitDone(weight=weight, seconds=seconds):
                 self.completed += weight
-                self.rate.add(weight)
+                self.rate.add(weight, seconds)
             case UnitFailed(path=path, error=error):
                 self.failed += 1
                 self.console.print(sanitized(f"failed: {path}: {error.strip().splitlines()[-1]}"), style="red")
-            case WorkerLost(reason=reason):
-                self.lost += 1
+            case WorkerLost(reason=reason, units=units):
+                self.retried += len(units)
                 self.console.print(sanitized(f"worker lost, its work goes to a new one: {reason}"), style="yellow")
         self.refresh()
 
+    @property
+    def left(self) -> timedelta | None:
+        """Time for the rest of the stage; None if it is not known."""
+        return None if self.total is None else self.rate.left(max(0.0, self.total - self.completed))
+
+    def stage_text(self) -> str:
+        """Return how far the stage is: done of all, rate, time left, workers, and what went wrong."""
+        return _joined(f"{self._amount()} {self.rate.unit}", self._pace(), self._workers())
+
+    def job_text(self) -> str:
+        """Return how far the job is; "" for a stage alone, or one of unknown length."""
+        if self.job is None or not self.total:
+            return ""
+        fraction = min(1.0, self.completed / self.total)
+        left = self.job.left(self.title, fraction, self.left)
+        share = self.job.done(self.title, fraction) / self.job.total
+        return _joined(f"{100 * share:.0f} % done", None if left is None else f"{left} left")
+
     def note(self) -> dict[str, str | float | None]:
         """Return the stage, its rate, and the seconds left of it."""
-        left = None if self.total is None else self.rate.left(self.total - self.completed)
+        left = self.left
         return {
             "doing": self.title,
             "unit": self.rate.unit,
@@ -225,23 +261,48 @@ class _Display:
     def refresh(self) -> None:
         raise NotImplementedError
 
+    def _amount(self) -> str:
+        return f"{self.completed:.0f}" + (f"/{self.total:.0f}" if self.total else "")
+
+    def _pace(self) -> str:
+        """Return the rate and, if the amount of work left is known, the time left."""
+        if self.rate.per_second is None:
+            return "starting"
+        left = None if self.left is None else f"{self.left} left"
+        return _joined(rate_text(self.rate.per_second, self.rate.unit), left)
+
+    def _workers(self) -> str:
+        """Return how many workers there are, and how many units were run again or given up."""
+        return _joined(
+            _counted(self.workers, "worker") if self.workers else None,
+            f"{_counted(self.retried, 'unit')} retried" if self.retried else None,
+            f"{_counted(self.failed, 'unit')} failed" if self.failed else None,
+        )
+
 
 class _Bar(_Display):
-    def __init__(self, console: Console, title: str, total: float | None, rate: Rate) -> None:
-        super().__init__(console, title, total, rate)
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        self.progress = Progress(*columns, _RateColumn(self.rate), console=console, transient=False)
-        self.task = self.progress.add_task(title, total=total)
+    def __init__(self, console: Console, title: str, total: float | None, rate: Rate, job: JobWork | None) -> None:
+        super().__init__(console, title, total, rate, job)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), _StateColumn())
+        self.progress = Progress(*columns, console=console, transient=False)
+        self.task = self.progress.add_task(title, total=total, state=self.stage_text)
+        self.whole = self.progress.add_task(job.title, total=job.total, state=self.job_text) if job and total else None
 
     def __enter__(self) -> Self:
         self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.progress.refresh()
+        if self.whole is not None:  # The bar of the job goes on below that of the next stage.
+            self.progress.update(self.whole, visible=False)
         self.progress.stop()
 
     def refresh(self) -> None:
         self.progress.update(self.task, completed=self.completed)
+        if self.whole is not None and self.job is not None and self.total:
+            done = self.job.done(self.title, min(1.0, self.completed / self.total))
+            self.progress.update(self.whole, completed=done)
 
 
 class _Lines(_Display):
@@ -253,13 +314,14 @@ class _Lines(_Display):
 
     def __exit__(self, *_: object) -> None:
         if self.completed:
-            self._line("done")
+            self._print(f"{self.title}: {self._amount()} {self.rate.unit}, done")
 
     def refresh(self) -> None:
         if self.rate.clock() - self.last >= LOG_EVERY_S:
-            self._line(_rate_text(self.rate, None if self.total is None else self.total - self.completed))
+            self._print(f"{self.title}: {self.stage_text()}")
+            if self.job is not None and (text := self.job_text()):
+                self._print(f"{self.job.title}: {text}")
 
-    def _line(self, state: str) -> None:
+    def _print(self, line: str) -> None:
         self.last = self.rate.clock()
-        total = f"/{self.total:.0f}" if self.total else ""
-        self.console.print(f"{self.title}: {self.completed:.0f}{total}, {state}")
+        self.console.print(line)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from cluster import Executor, Ledger, StageReport, Step, Unit, Workers, run_stage
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
-from ray_jobs.console.progress import IMAGES, Reporter
+from ray_jobs.console.progress import Reporter
+from ray_jobs.console.rate import IMAGES
 from ray_jobs.job_file.sections import ClusterSection
 from ray_jobs.steps.diffusion_worker import UNITS_AT_A_TIME
 from ray_jobs.steps.placement import choose, entered

@@ -39,6 +39,8 @@ from ray_jobs.steps.example_latents import encode_examples
 from ray_jobs.steps.placement import LOOKING, WORTH_A_RAY, choose, entered
 from ray_jobs.steps.train import reasons_of
 
+EMBEDDING_EXAMPLES, EMBEDDING = "embedding examples", "embedding"
+TRAINING_FOLDS, EVALUATING = "training folds", "evaluating"
 MANY_CELLS = 12
 """Cells still to be measured from which starting Ray pays on a machine that holds several workers."""
 
@@ -96,11 +98,25 @@ def evaluate(job: Job, reporter: Reporter) -> FinishedEvaluation:
         begin_run(evaluation.store, evaluation.run, evaluation.job, evaluation.plan)
         if copied := copy_known_features(evaluation):
             reporter.say(f"{copied} images were embedded before in this output: their features are copied")
-        _embed(evaluation, reporter)
-        measuring, seconds = _measure(evaluation, reporter)
+        with reporter.job("evaluate", _stages(evaluation)):
+            _embed(evaluation, reporter)
+            measuring, seconds = _measure(evaluation, reporter)
         measured, escalating = measure_cascades(evaluation, cascades, reporter)
         lease.check()
         return _report(evaluation, [measuring, *escalating], mean_cascades(measured), seconds)
+
+
+def _stages(evaluation: Evaluation) -> dict[str, float]:
+    """Return the work of each stage, see `JobWork`: cells take much longer or shorter from method to method."""
+    train, work = sum(unit.weight for unit in evaluation.pool.units), evaluation.plan.work
+    if work is None:
+        return {}
+    return {
+        EMBEDDING_EXAMPLES: train,
+        EMBEDDING: max(0.0, work.archive - train),
+        TRAINING_FOLDS: 0.0,
+        EVALUATING: work.results,
+    }
 
 
 def _measure(evaluation: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[str, float]]:
@@ -119,9 +135,9 @@ def _measure(evaluation: Evaluation, reporter: Reporter) -> tuple[StageReport, d
         encode_examples(evaluation.store, step.diffusion, evaluation.train)
     seconds: dict[str, float] = defaultdict(float)
     with entered(executor, reporter):
-        with reporter.stage("training folds", len(folds), unit="folds") as on_event:
+        with reporter.stage(TRAINING_FOLDS, len(folds), unit="folds") as on_event:
             run_stage(executor, step, list(folds.values()), evaluation.ledger, workers, _timed(seconds, on_event))
-        with reporter.stage("evaluating", len(evaluation.cells), unit="cells") as on_event:
+        with reporter.stage(EVALUATING, len(evaluation.cells), unit="cells") as on_event:
             report = run_stage(executor, step, evaluation.cells, evaluation.ledger, workers, _timed(seconds, on_event))
     return report, {method: round(spent, 1) for method, spent in sorted(seconds.items())}
 
@@ -160,7 +176,7 @@ def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
     step = EmbedStep.for_workers(evaluation.job.clip.spec, workers)
     reports = []
     with entered(executor, reporter):
-        for title, units in (("embedding examples", train), ("embedding", (*val, *test))):
+        for title, units in ((EMBEDDING_EXAMPLES, train), (EMBEDDING, (*val, *test))):
             with reporter.stage(title, sum(unit.weight for unit in units)) as on_event:
                 report = run_stage(executor, step, units, evaluation.ledger, workers, on_event)
             if report.failed:

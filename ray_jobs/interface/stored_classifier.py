@@ -6,17 +6,13 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast, overload
 
 from cluster import Storage
-from cluster.errors import SourceError
-from cluster.records.base import EntryError
-from cluster.records.location import Location
-from cluster.records.reading import read_local, read_remote, with_retries
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import UnreadableImageError
+from ray_jobs.inputs.image_file import read_image_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +31,6 @@ ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarra
 """A path or URL, the bytes of a file, a Pillow image, or an array [H, W], [H, W, 3] or [H, W, 4] of uint8."""
 IMAGES_AT_ONCE = 256
 """Decoded images held in memory at a time."""
-MAX_BYTES = 256 << 20
-"""Larger files are not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +250,7 @@ def _pixels(image: ImageLike, *, side: int, storage: Storage) -> NDArray[np.uint
     from fewshot.images import decode_pixels, side_before_resizing
 
     if isinstance(image, str | os.PathLike):
-        image = _content(os.fspath(image), storage)
+        image = read_image_file(os.fspath(image), storage)
     if isinstance(image, bytes):
         return decode_pixels(image, min_side=side_before_resizing(side))
     if isinstance(image, Image.Image):
@@ -292,22 +286,6 @@ def _from_array(array: object) -> Image.Image:
     if not array.size:
         raise ValueError(f"expected an image with an area, got {list(array.shape)}")
     return Image.fromarray(array)
-
-
-def _content(place: str, storage: Storage) -> bytes:
-    """Read a file.
-
-    Raises:
-        UnreadableImageError: there is none, it is larger than `MAX_BYTES`, or it may not be read.
-        StorageError: storage does not respond.
-    """
-    try:
-        location = Location.parse(place, storage)
-        filesystem, path = location.open()
-        read = partial(read_local, path) if location.is_local else partial(read_remote, filesystem, path)
-        return with_retries(lambda: read(MAX_BYTES), location.redacted)
-    except (EntryError, SourceError, ValueError) as error:
-        raise UnreadableImageError(str(error)) from None
 
 
 def _unreadable(name: str | None, reason: str) -> Prediction:

@@ -129,9 +129,13 @@ class Run:
             StorageError: storage does not respond.
         """
         tables = list(self._parts())
+        return PredictionTable(pa.concat_tables(tables) if tables else self.prediction_schema.empty_table())
+
+    @property
+    def prediction_schema(self) -> pa.Schema:
+        """Columns of the predictions, and their types."""
         has_sets, is_tested = self.plan.label_set_error is not None, self.plan.unknown_rate is not None
-        schema = prediction_schema(label_sets=has_sets, unknown=is_tested)
-        return PredictionTable(pa.concat_tables(tables) if tables else schema.empty_table())
+        return prediction_schema(label_sets=has_sets, unknown=is_tested)
 
     def prediction_batches(self) -> Iterator[pa.RecordBatch]:
         """Read predictions part by part, which holds one shard of the archive in memory. Otherwise as `predictions`."""

@@ -26,7 +26,7 @@ _RUN = (
 _OF_A_RUN = re.compile(_RUN)
 _SHARED = re.compile(
     rf"latest\.json|archive-samples/{_HASH}\.(?:parquet|json)|features/{_HASH}/[^/]+/{_PART}|predictions/{_HASH}/{_PART}"
-    rf"|evaluations/[^/]+/[^/]+/\d+-shots-seed-\d+-{_HASH}\.json"
+    rf"|suggestions/{_HASH}\.json|evaluations/[^/]+/[^/]+/\d+-shots-seed-\d+-{_HASH}\.json"
     rf"|classifiers/[^/]+/{_HASH}/(?:card\.json|(?:examples|unknown)\.safetensors)"
     rf"|trainings/{_HASH}/[^/]+-[0-9a-f]{{32}}\.safetensors"
     rf"|fold-pretrainings/[^/]+/\d+-shots-seed-\d+-fold-\d+-{_HASH}\.json"
@@ -46,6 +46,7 @@ SHARED_FOLDERS = (
     "latents",
     "adapters",
     "cascades",
+    "suggestions",
 )
 """Folders of an output with objects that several runs may have, beside the features."""
 

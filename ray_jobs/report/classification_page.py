@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 from cluster.secrets import public_url
 from fewshot.backbones import ClipSpec
 from ray_jobs.output.layout import FAILURES, JOB, METRICS, PLAN
+from ray_jobs.report.audit_section import audit_section
 from ray_jobs.report.charts import histogram, reliability
 from ray_jobs.report.contact_sheet import contact_sheet, image
 from ray_jobs.report.escalation_section import escalation_section
@@ -41,6 +42,7 @@ def render(contents: Contents) -> bytes:
     """
     sections = (
         headline(contents),
+        audit_section(contents.audit),
         *label_set_sections(contents.metrics.label_sets),
         _scores(contents.metrics),
         mistakes_section(contents),

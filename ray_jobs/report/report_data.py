@@ -16,12 +16,14 @@ from ray_jobs.inputs.ground_truth import given_names
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.runs import Run, read_run
+from ray_jobs.report.audit_section import find_audit
 from ray_jobs.report.escalated_images import EscalatedSample, read_escalated_images
 from ray_jobs.report.failures import Reason, read_reasons
 from ray_jobs.report.image_sample import Sample, Spot, by_shard, draw_sample
 from ray_jobs.report.odd_examples import OddExample, find_odd_examples
 from ray_jobs.report.pictures import archive_pictures, example_pictures, pictures_of_examples
 from ray_jobs.report.wrong_labels import Mistakes, find_mistakes
+from ray_jobs.results.audit_result import AuditResult
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.run_plan import RunPlan
 
@@ -48,6 +50,7 @@ class Contents:
         mistakes: where predictions differ from given labels; None where none were given.
         odd_examples: examples that look mislabelled.
         odd_pictures: data URIs of these that could be read, by reference.
+        audit: what people's labels of a random sample say; None without any.
     """
 
     run: str
@@ -63,6 +66,7 @@ class Contents:
     mistakes: Mistakes | None = None
     odd_examples: tuple[OddExample, ...] = ()
     odd_pictures: Mapping[str, str] = field(default_factory=dict)
+    audit: AuditResult | None = None
 
 
 def gather(store: Store, run: str, job: Job) -> Contents:
@@ -100,6 +104,7 @@ def gather(store: Store, run: str, job: Job) -> Contents:
         mistakes=mistakes,
         odd_examples=odd,
         odd_pictures=odd_pictures,
+        audit=find_audit(store, found.name),
     )
 
 

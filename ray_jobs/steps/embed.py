@@ -146,11 +146,15 @@ class EmbedStep:
 
 
 class Row(NamedTuple):
-    """A record without its content: its key, the object that holds it, and why it cannot be read; None if it can."""
+    """A record without its content: its key, the object that holds it, why it cannot be read, and its size.
+
+    `error` is None if it can be read.
+    """
 
     key: str
     source: str
     error: str | None
+    num_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +235,7 @@ class _ShardDecoder:
             image = _decode(self.tools, record, views)
         if image.pixels is not None:
             self.put(index, image.pixels)
-        return Row(image.key, image.source, image.error)
+        return Row(image.key, image.source, image.error, 0 if record.data is None else len(record.data))
 
 
 def _decode(tools: Tools, record: Record, views: int) -> _Decoded:
@@ -266,7 +270,8 @@ def _part(state: Embedder, unit: EmbedUnit, records: list[Row], rows: UnitRows) 
         keys, sources = [record.key for record in records], [record.source for record in records]
         found = without_nonfinite(FeatureRows(keys, sources, errors, features, dense), _not_finite(state.clip))
         data = encode(found)
-    return Part(data, counts(found.errors), state.meter.take())
+    summary = counts(found.errors) | {"bytes_read": float(sum(record.num_bytes for record in records))}
+    return Part(data, summary, state.meter.take())
 
 
 def _not_finite(clip: Backbone) -> str:

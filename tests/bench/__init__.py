@@ -56,6 +56,10 @@ scale
 split
     The gain when a helper on a second node does the first half of units, which uses a CPU, for a worker whose node has
     one CPU. The limit is two CPUs instead of one where that half is slow, and 1 where the device is.
+audit
+    How often intervals of audits hold, at their last answer and at every look, and how wide they are: plain samples,
+    strata, scores (PPI++) and both, replayed on archives whose truth is known. The gates are for what `fewshot audit`
+    does, both: 95 % are promised.
 archive
     The driver's memory, and its CPU time for each shard to list it and to skip it as done, against the archive's size.
 reading
@@ -67,6 +71,18 @@ million
     The archive of a million images on up to 16 workers with a simulated GPU each: a table is listed, its shards are
     distributed and parts committed for real, and embedding is a sleep. Reported are the share of the devices' rate, the
     driver's CPU time for a shard, the growth of its memory, and files and calls of fsync for each image.
+search
+    The rate at which a million features in parts are searched, and at which a sample is drawn from them, with the peak
+    of memory; and the time of choosing what to label next from that sample. The limit is reading: every part is
+    compared with its digest and unpacked. The gate is the memory of a search.
+suggestion
+    Only by name, and only where FEWSHOT_BENCH_DATA names a folder with labelled photographs: accuracy of the default
+    method on other images, by the number of labels, where suggestions, random draws, least margins, k-centres and
+    TypiClust choose what is labelled and the truth is the oracle. With --repeat 5, five draws. The gates are the
+    differences from random draws and from least margins.
+random_labels
+    As suggestion: accuracy on the rest of an archive with a budget of labels that the user chooses, or of which half
+    are random images of the archive, for archives with all classes, a third of them, or a long tail.
 report
     The page of a run of a million predictions that have given labels: seconds and peak memory of a process that writes
     it. There are no pictures, whose number is bounded.

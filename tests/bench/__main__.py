@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tests.bench import (
     archive,
+    audit,
     decode,
     device,
     diffusion,
@@ -27,11 +28,14 @@ from tests.bench import (
     overhead,
     pipeline,
     precision,
+    random_labels,
     reading,
     report,
     scale,
     scoring,
+    search,
     split,
+    suggestion,
 )
 
 RUN = {
@@ -48,8 +52,12 @@ RUN = {
     "scale": scale.run,
     "split": split.run,
     "archive": archive.run,
+    "audit": audit.run,
     "reading": reading.run,
     "million": million.run,
+    "search": search.run,
+    "suggestion": suggestion.run,
+    "random_labels": random_labels.run,
     "report": report.run,
     "gpu": gpu.run,
 }
@@ -67,23 +75,32 @@ IMAGES = {
     "scale": 40,
     "split": 40,
     "archive": 1_000_000,
+    "audit": 1000,
     "reading": 4000,
     "million": 1_000_000,
+    "search": 1_000_000,
+    "suggestion": 100_000,
+    "random_labels": 100_000,
     "report": 1_000_000,
     "gpu": 8192,
 }
 SIZES = (
-    "Size of each benchmark, in what it counts: images, units or time-steps. Gates are set for the default"
+    "Size of each benchmark, in what it counts: images, units, time-steps or replays. Gates are set for the default"
     f" ({', '.join(f'{name} {size:,}' for name, size in IMAGES.items())})."
 )
 LOG_COLUMNS = 200
 """Width of tables in a file or a pipe, where nothing is cut off."""
 Name = StrEnum("Name", list(RUN))
-ON_ANY_MACHINE = [name for name in Name if name != "gpu"]
+BY_NAME = ("gpu", "suggestion", "random_labels")
+"""What takes a GPU, or labelled photographs."""
+ON_ANY_MACHINE = [name for name in Name if name not in BY_NAME]
 
 
 def main(
-    names: Annotated[list[Name] | None, typer.Argument(help="Benchmarks to run (default: all but gpu).")] = None,
+    names: Annotated[
+        list[Name] | None,
+        typer.Argument(help="Benchmarks to run (default: all that need neither a GPU nor labelled photographs)."),
+    ] = None,
     images: Annotated[int | None, typer.Option(min=10, help=SIZES)] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median is reported.")] = 3,
     output: Annotated[Path, typer.Option(help="Folder for the results as JSON.")] = Path(".bench"),

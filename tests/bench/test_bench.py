@@ -13,6 +13,7 @@ from cluster import RayExecutor
 from fewshot.backbones import ClipBackbone
 from tests.bench import (
     archive,
+    audit,
     decode,
     device,
     diffusion,
@@ -23,15 +24,20 @@ from tests.bench import (
     overhead,
     pipeline,
     precision,
+    random_labels,
     reading,
     report,
     scale,
     scoring,
+    search,
+    suggestion,
     usage,
 )
+from tests.bench.labelled_sets import PhotoSet
 from tests.bench.photographs import jpeg, photograph, write_photographs
 from tests.bench.result import Gate, Result, digits
 from tests.bench.usage import Usage, measure
+from tests.problems import World, space
 
 
 @pytest.fixture
@@ -68,6 +74,43 @@ def test_the_scoring_benchmark_runs():
     rows = scoring.run(images=1, repeat=1, classes=(3,)).rows
     assert [row["method"] for row in rows] == list(scoring.METHODS)
     assert all(row["images/s"] > 0 for row in rows)
+
+
+def test_the_search_benchmark_runs():
+    result = search.run(images=600, repeat=1)
+    assert [row["images"] for row in result.rows] == ["600"] * 3
+    assert result.gates[0].holds
+    assert all(row["images / CPU-second"] > 0 for row in result.rows)
+
+
+@pytest.fixture
+def photo_sets(monkeypatch):
+    """A set of three classes as random features, in place of photographs."""
+    world = World(3, image_noise=0.3)
+    images = {split: world.images(torch.arange(3).repeat(count)) for split, count in (("train", 20), ("test", 30))}
+    features = {split: of_split.features.numpy() for split, of_split in images.items()}
+    labels = {split: of_split.labels.numpy() for split, of_split in images.items()}
+    photos = PhotoSet("tiny", space(3), world.text, 100.0, features, labels)
+    for module in (suggestion, random_labels):
+        monkeypatch.setattr(module, "find_sets", lambda names: [photos])
+    monkeypatch.setitem(random_labels.BUDGETS, "tiny", 4)
+
+
+def test_the_suggestion_benchmark_runs(photo_sets):
+    rows = suggestion.run(images=100, repeat=2, rounds=2).rows
+    assert [(row["first labels"], row["labels"]) for row in rows] == [
+        ("no label", "3"),
+        ("no label", "6"),
+        ("one a class", "6"),
+        ("one a class", "9"),
+    ]
+    assert all(row[name] > 33 for row in rows for name in (suggestion.OURS, *suggestion.BASELINES))
+
+
+def test_the_benchmark_of_random_labels_runs(photo_sets):
+    rows = random_labels.run(images=100, repeat=2).rows
+    assert [row["archive"] for row in rows] == list(random_labels.ARCHIVES)
+    assert all(row["half random"] > 50 for row in rows)
 
 
 @pytest.mark.slow
@@ -182,6 +225,12 @@ def test_heavy_tailed_units_have_the_same_total():
     even, tailed = (scale.units(kind, 200, unit_s=0.5) for kind in (scale.EVEN, scale.TAILED))
     assert sum(unit.payload[1] for unit in tailed) == pytest.approx(sum(unit.payload[1] for unit in even))
     assert max(unit.payload[1] for unit in tailed) > 4 * 0.5
+
+
+def test_the_audit_benchmark_runs(monkeypatch):
+    monkeypatch.setattr(audit, "ARCHIVES", audit.ARCHIVES[:1])
+    monkeypatch.setattr(audit, "SIZES", (60,))
+    assert [row["estimate"] for row in audit.run(images=10, repeat=1).rows] == list(audit.METHODS)
 
 
 @pytest.mark.slow

@@ -28,10 +28,10 @@ from ray_jobs.output.layout import (
     prediction_parts,
     to_json,
 )
-from ray_jobs.output.predictions import SCHEMA
+from ray_jobs.output.predictions import SCHEMA, PredictionOrigin
 from ray_jobs.output.runs import sealed_job_file
 from ray_jobs.results import ArchiveSummary, RunPlan
-from tests.cluster.records.archives import tar_bytes, write_folder
+from tests.cluster.records.archives import tar_bytes, write_folder, zip_bytes
 
 RUN, LABELS = "runs/by-hand", "predictions/by-hand"
 CLASSES = ("amber", "blue", "cyan")
@@ -120,6 +120,7 @@ class WrittenRun:
             changed, the first one was scored at every time-step of every class.
         has_scores: whether the classifier is calibrated.
         given: by key, labels to measure with.
+        max_image_bytes: of the archive.
     """
 
     folder: Path
@@ -128,6 +129,7 @@ class WrittenRun:
     escalated: Sequence[str] = ()
     has_scores: bool = True
     given: Mapping[str, str] = field(default_factory=dict)
+    max_image_bytes: int = 256 << 20
 
     @property
     def store(self) -> Store:
@@ -138,7 +140,9 @@ class WrittenRun:
         return Job(
             job=JobSection(name="by-hand", output=self.store.root),
             archive=ArchiveSection(
-                uri=str(self.folder / "archive"), labels=str(self.folder / "given.csv") if self.given else None
+                uri=str(self.folder / "archive"),
+                labels=str(self.folder / "given.csv") if self.given else None,
+                max_image_bytes=self.max_image_bytes,
             ),
             support=SupportSection(uri=str(self.folder / "examples.parquet")),
         )
@@ -167,11 +171,20 @@ class WrittenRun:
         rows: list[dict[str, Any]] = []
         shards = list(open_archive(self.job.archive).shards())
         for index, shard in enumerate(shards):
-            part = [self._row(record.key, len(rows) + i, images, broken) for i, record in enumerate(read_shard(shard))]
-            self.store.put(feature_part(LABELS, shard.fingerprint), write_parquet(pa.Table.from_pylist(part, SCHEMA)))
+            part = [
+                self._row(record.key, len(rows) + i, images, broken) | {"source": record.source}
+                for i, record in enumerate(read_shard(shard))
+            ]
+            self.store.put(feature_part(LABELS, shard.fingerprint), write_parquet(self._table(part)))
             places = {row["image"]: (index, place) for place, row in enumerate(part)}
             rows += [row | {"place": places[row["image"]]} for row in part]
         self._write_about(rows, [feature_part("features/0/0", shard.fingerprint) for shard in shards])
+
+    def _table(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+        archive = self.job.archive
+        assert archive is not None
+        origin = PredictionOrigin(archive=archive.uri, archive_kind=open_archive(archive).kind)
+        return pa.Table.from_pylist([dict(row) for row in rows], SCHEMA.with_metadata(origin.metadata()))
 
     def _row(self, key: str, position: int, images: int, broken: Mapping[str, str]) -> dict[str, Any]:
         if key in broken:
@@ -251,6 +264,8 @@ def write_archive(folder: Path, images: Mapping[str, bytes], kind: str) -> None:
         write_folder(folder, images)
     elif kind == "tar":
         write_folder(folder, {"all.tar": tar_bytes(images.items())})
+    elif kind == "zip":
+        write_folder(folder, {"all.zip": zip_bytes(images.items())})
     else:
-        folder.mkdir()
+        folder.mkdir(parents=True)
         pq.write_table(pa.table({"key": list(images), "image": list(images.values())}), folder / "all.parquet")
