@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ray_jobs.console.progress import IMAGES, Reporter, rate_text
+from ray_jobs.console.progress import Reporter
 from ray_jobs.console.rate import IMAGES, rate_text
 from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.labels.label_table import ImportedLabels
