@@ -23,12 +23,13 @@ from fewshot.methods.table import uses_text
 from ray_jobs.classification.unknown_plan import check_every_class, check_known_examples
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
-from ray_jobs.inputs.examples import Labels, ledger_of, read_splits, space_with_prompts, support_labels
+from ray_jobs.inputs.examples import Labels, learned_labels, ledger_of, read_splits, space_with_prompts, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.inputs.validation_examples import validation_labels
 from ray_jobs.job_file.limits import shortened
 from ray_jobs.job_file.reading import STAND_INS
 from ray_jobs.job_file.sections import EscalateSection, Job, SupportSection
+from ray_jobs.labels.label_ledger import LabelLedger
 from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.layout import INTERACTIVE, RUNS
 
@@ -123,12 +124,23 @@ def _labelled_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterat
 
 def _support_checks(job: Job, support: SupportSection, storage: Storage) -> Iterator[Check]:
     """Yield the checks of examples that are trained on."""
-    labels = cache(lambda: support_labels(replace(support, prompts=None), storage, ledger=ledger_of(job)))
+    ledger = cache(partial(_checked_ledger, job))
+    if support.labels:
+        place = job.job.output if support.labels is True else support.labels
+        yield Check("[support] labels", ledger, place)
+    without_prompts = replace(support, prompts=None)
+    labels = cache(lambda: support_labels(without_prompts, storage, ledger=_if_right(ledger)))
     yield Check("[support] uri", lambda: _check_examples(job, labels()), support.uri)
     if (validation := support.validation) is not None:
         yield Check("[support] validation", lambda: _check_validation(support, labels, storage), validation)
     if (prompts := support.prompts) is not None:
         yield Check("[support] prompts", lambda: _check_prompts(lambda: labels().space, prompts, storage), prompts)
+
+
+def _checked_ledger(job: Job) -> LabelLedger | None:
+    if (ledger := ledger_of(job)) is not None:
+        learned_labels(ledger)
+    return ledger
 
 
 def _check_validation(support: SupportSection, read_labels: Callable[[], Labels], storage: Storage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,10 +12,15 @@ from cluster.records.location import Location
 from cluster.records.references import References
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
+_NAME = re.compile("[0-9a-z]+")
+"""Of an object of the other folder: never a path, with which a table could reach what lies elsewhere on its storage."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReferencesBeside:
     """References "MARK:NAME:WORDS" to the objects of a folder, by their names; WORDS are only for readers.
+
+    Names consist of digits and small letters. A reference with any other name is none of these.
 
     Attributes:
         mark: begins these references and no others, with its colon.
@@ -68,4 +74,5 @@ class JoinedReferences:
         """Return the name of an object of the other folder; None if the reference leads elsewhere."""
         if not isinstance(reference, str) or not reference.startswith(self.mark):
             return None
-        return reference.removeprefix(self.mark).partition(":")[0]
+        name, colon, _ = reference.removeprefix(self.mark).partition(":")
+        return name if colon and _NAME.fullmatch(name) else None

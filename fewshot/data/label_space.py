@@ -65,7 +65,7 @@ def build_label_space(labels: Sequence[str], *, given_names: Sequence[str], desc
             line, looks like a path ("..", "a/../b", "/a"), or has no letters or digits and no given name; or two labels
             differ only in case, width, separators or invisible characters. All such labels are listed.
     """
-    problems = [f"class {label[:MAX_LABEL]!r}: {reason}" for label in labels if (reason := _problem_with(label))]
+    problems = [f"class {label[:MAX_LABEL]!r}: {reason}" for label in labels if (reason := problem_with_label(label))]
     prompt_names = [_one_line(name) or _as_words(label) for label, name in zip(labels, given_names, strict=True)]
     problems += [
         f"class {label!r}: no letters or digits to use in prompts; add a name"
@@ -91,7 +91,8 @@ def natural_order(label: str) -> tuple[list[tuple[str, int, str]], str]:
     return [(text.casefold(), len(digits), digits) for text, digits in pieces], label
 
 
-def _problem_with(label: str) -> str | None:
+def problem_with_label(label: str) -> str | None:
+    """Return why no class may have this label; None if one may. Whether it resembles another label is not checked."""
     if not label:
         return "the name is empty"
     if label in _NO_LABELS:

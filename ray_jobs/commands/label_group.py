@@ -50,7 +50,7 @@ def import_labels(
     table: Annotated[
         str,
         typer.Argument(
-            help="Table (.csv, .jsonl, .parquet) with the columns image, as the predictions have it, and label.",
+            help="Table (.csv, .tsv, .jsonl, .parquet) with the columns image, as the predictions have it, and label.",
             metavar="TABLE",
             show_default=False,
         ),
@@ -62,10 +62,11 @@ def import_labels(
     """Write the labels of a table into the ledger of an output.
 
     Further columns are optional: answer (label, unknown, unreadable or skipped), by, reason, and, for an audit, draw
-    and probability. Rows without a label and an answer are passed over, and so are answers that the ledger has.
+    and probability. Rows without a label and an answer are passed over, and so are answers that the ledger has; an
+    answer that differs from it replaces it.
 
-    The images are copied into the ledger, to be learned from with support.labels = true. The exit code is 1 if images
-    are missing.
+    The images are copied into the ledger, to be learned from with support.labels = true in the job file. The exit code
+    is 1 if images are not among the predictions or cannot be read.
     """
     from ray_jobs.commands.output_tables import show_import
     from ray_jobs.console.progress import Reporter
@@ -94,7 +95,7 @@ def export_labels(
 ) -> JsonResult:
     """Write the labels in the ledger of an output as a table.
 
-    It has those of the archive of the newest run, or of the run that is named.
+    It has those of the archive of the newest run, or of the run that is named, and can be imported elsewhere.
     """
     from ray_jobs.console.progress import Reporter
     from ray_jobs.labels.label_table import labels_table

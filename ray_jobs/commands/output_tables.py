@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ray_jobs.console.progress import Reporter
 from ray_jobs.console.rate import IMAGES, rate_text
+from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.labels.label_table import ImportedLabels
 from ray_jobs.results.output_status import OutputReports, OutputStatus, RunStatus
 from ray_jobs.results.submitted_jobs import JobList, SubmittedJob
@@ -146,6 +147,11 @@ def show_submission(reporter: Reporter, job: SubmittedJob) -> None:
 def show_import(reporter: Reporter, result: ImportedLabels) -> None:
     """Show what was imported, and what was not and why."""
     reporter.say(f"wrote {result.written} labels to {result.ledger}; it had {result.known} of the {result.rows} given")
+    if result.replaced:
+        reporter.say(f"{result.replaced} of them replace an earlier answer")
+    if result.new_classes:
+        found = f"the run does not have {len(result.new_classes)} of the classes: {first_few(result.new_classes)}"
+        reporter.say(f"{found}. Learning from these labels adds them; if they are misspelt, import the images again")
     if result.unanswered:
         reporter.say(f"{result.unanswered} rows have no answer")
     if result.not_found_count:

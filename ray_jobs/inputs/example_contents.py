@@ -10,7 +10,7 @@ from cluster.records import content_digest
 from cluster.records.names import printable
 from fewshot.errors import SHOWN
 from ray_jobs.errors import JobError
-from ray_jobs.inputs.examples import Labels
+from ray_jobs.inputs.examples import LABEL_AGAIN, Labels
 from ray_jobs.inputs.unreadable_examples import skipped_summary, stop_at_unreadable
 
 DECODED_BYTES = 128 << 20
@@ -93,7 +93,8 @@ class ExampleContents:
         if problems:
             shown = problems[:SHOWN] + [f"  … and {len(problems) - SHOWN} more"] * (len(problems) > SHOWN)
             found = "[support] the same image, byte for byte, is an example of two classes:"
-            raise JobError(["\n".join([found, *shown, "Remove it from one of them."])])
+            of_ledger = "" if self.labels.beside is None else f" {LABEL_AGAIN}"
+            raise JobError(["\n".join([found, *shown, f"Remove it from one of them.{of_ledger}"])])
 
     def _named(self, image: str, label: int) -> str:
         return f"{printable(image)} ({printable(self.labels.space.names[label])})"

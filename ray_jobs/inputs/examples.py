@@ -30,6 +30,7 @@ from fewshot.data import (
 )
 from fewshot.data.splits import chosen_pairs
 from fewshot.errors import DataError
+from ray_jobs.errors import JobError
 from ray_jobs.inputs.class_folders import read_class_folders
 from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.inputs.example_tables import (
@@ -43,12 +44,18 @@ from ray_jobs.inputs.example_tables import (
 from ray_jobs.inputs.images_folder import folder_of_images
 from ray_jobs.job_file.sections import ClassSection, Job, SupportSection
 from ray_jobs.labels.kept_images import check_kept, kept_reference, references_beside
+from ray_jobs.labels.label_event import ImageId
 from ray_jobs.labels.label_ledger import LabelLedger, open_ledger
 from ray_jobs.output.feature_parts import FeatureRows, read_parts
-from ray_jobs.output.layout import LABELS, dense_folder, feature_part
+from ray_jobs.output.layout import EVENTS, LABELS, dense_folder, feature_part
 from ray_jobs.steps.embed import EmbedUnit
 
 DEFAULT_OPTIONS = LabelOptions()
+LABEL_AGAIN = (
+    "A label of the ledger is replaced by importing its image with another one, or with the answer unknown (fewshot "
+    "labels import)."
+)
+_NO_LEDGER = "expected true, for the labels in the job's own output, or the folder labels of another output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,16 +393,17 @@ def support_labels(
 
 def _with_ledger(labels: Labels, ledger: LabelLedger) -> Labels:
     """Add the labels that people gave to images of an archive; they may add classes."""
-    current = ledger.current().answers
-    given = {image: Example("", event.label or "").label for image, event in current.items() if event.answer == "label"}
-    if not given:
+    if not (given := learned_labels(ledger)):
         return labels
-    check_kept(ledger.store, given)
     rows = [Example(kept_reference(image), given[image]) for image in sorted(given)]
     pairs = zip(labels.images, labels.labels, strict=True)
-    joined = _from_examples([*_examples(labels.space, pairs), *rows], labels.folder, labels.storage)
+    try:
+        joined = _from_examples([*_examples(labels.space, pairs), *rows], labels.folder, labels.storage)
+    except DataError as error:
+        raise JobError([f"labels of {ledger.store.root}: {error}\n{LABEL_AGAIN}"]) from error
     added = [name for name in joined.space.names if name not in set(labels.space.names)]
-    notice = f"Labels of {ledger.store.root} add {len(added)} classes: {first_few(added)}."
+    count = "1 class" if len(added) == 1 else f"{len(added)} classes"
+    notice = f"Labels of {ledger.store.root} add {count}: {first_few(added)}."
     notices = (*labels.notices, *([notice] if added else []))
     return replace(
         labels,
@@ -407,13 +415,37 @@ def _with_ledger(labels: Labels, ledger: LabelLedger) -> Labels:
     )
 
 
+def learned_labels(ledger: LabelLedger) -> dict[ImageId, str]:
+    """Return the classes of the images that are learned from, which have copies in the ledger.
+
+    Raises:
+        JobError: the ledger is damaged, or lacks copies.
+        StorageError: storage does not respond.
+    """
+    current = ledger.current().answers
+    given = {image: Example("", event.label or "").label for image, event in current.items() if event.answer == "label"}
+    if given:
+        check_kept(ledger.store, given)
+    return given
+
+
 def ledger_of(job: Job) -> LabelLedger | None:
     """Return the ledger that a job learns from; None without `support.labels`.
 
+    That of the job's own output may be empty, since its first labels are given to its first predictions.
+
     Raises:
-        JobError: its URL is wrong.
+        JobError: its URL is wrong, or there is no ledger in another place.
+        StorageError: storage does not respond.
     """
     if job.support is None or not (place := job.support.labels):
         return None
+    if place is not True and posixpath.splitext(place)[1].lower() in TABLES:
+        raise JobError([f"{place} is a table: import it (fewshot labels import); {_NO_LEDGER}"])
     url = f"{job.job.output.rstrip('/')}/{LABELS}" if place is True else place
-    return open_ledger(url, job.storage.resolve())
+    ledger = open_ledger(url, job.storage.resolve())
+    if place is not True and next(ledger.store.list(EVENTS), None) is None:
+        is_output = next(ledger.store.list(f"{LABELS}/{EVENTS}"), None) is not None
+        expected = f"its folder {LABELS} is meant" if is_output else _NO_LEDGER
+        raise JobError([f"no labels in {ledger.store.root}; {expected}"])
+    return ledger

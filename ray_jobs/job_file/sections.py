@@ -246,8 +246,9 @@ class SupportSection:
             compares some of these), 0 for all others, which gain nothing from them on average.
         classes: Settings of single classes, and classes without examples.
         labels: Learn from labels that people gave to images of the archive, too (`fewshot review`, `fewshot labels
-            import`): true takes the ledger of the job's own output, a path or URL that of another one, such as
-            "runs/groceries/labels". All of its labels are used, whatever `shots` is; they may add classes.
+            import`): true takes the ledger of the job's own output, which may still be empty, a path or URL that of
+            another one, such as "runs/groceries/labels". All of its labels are used, whatever `shots` is; they may add
+            classes.
         prompts: JSON file with sentences for classes, {"class": ["sentence", ...]}, as CuPL has them. They are averaged
             with the filled templates; every class needs an entry, by its label or name. Not set: templates and
             descriptions only. `evaluate` reads this key as well.

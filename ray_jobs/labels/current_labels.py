@@ -41,7 +41,7 @@ def current_labels(events: Iterable[Event]) -> CurrentLabels:
     Args:
         events: in any order, some perhaps twice.
     """
-    unique = {event.id: event for event in sorted(events, key=_order)}
+    unique = _unique(events)
     undone = _undone([event for event in unique.values() if isinstance(event, UndoEvent)], unique)
     labels = [event for event in unique.values() if isinstance(event, LabelEvent)]
     valid = [event for event in labels if event.id not in undone and event.reason != "planted"]
@@ -64,9 +64,18 @@ def current_labels(events: Iterable[Event]) -> CurrentLabels:
     return CurrentLabels(answers, dict(draws), disputed, sum(event.id in undone for event in labels))
 
 
-def _order(event: Event) -> tuple[str, str, str]:
-    """By time, ID and, for events that wrongly share both, content."""
-    return event.time, event.id, repr(event)
+def _unique(events: Iterable[Event]) -> dict[str, Event]:
+    """Return events by ID, in order; of those that wrongly share an ID, one that their order does not decide."""
+    found: dict[str, Event] = {}
+    for event in events:
+        known = found.setdefault(event.id, event)
+        if known is not event and known != event:
+            found[event.id] = max(known, event, key=lambda each: (each.time, repr(each)))
+    return dict(sorted(found.items(), key=lambda item: _order(item[1])))
+
+
+def _order(event: Event) -> tuple[str, str]:
+    return event.time, event.id
 
 
 def _undone(undos: Iterable[UndoEvent], events: Mapping[str, Event]) -> frozenset[str]:

@@ -17,6 +17,7 @@ Answer = Literal["label", "unknown", "unreadable", "skipped"]
 Reason = Literal["audit", "suggestion", "correction", "review", "search", "import", "planted"]
 """Why an image was shown. Planted ones have a label that is known to be wrong, and only measure the reviewer."""
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+_TOO_LATE = "9999"
 
 
 class ImageId(NamedTuple):
@@ -162,3 +163,5 @@ def _check_header(event_id: str, time: str) -> None:
         raise ValueError(f"expected an ID of 32 hexadecimal digits, got {event_id!r}")
     if datetime.strptime(time, TIME_FORMAT).replace(tzinfo=UTC).strftime(TIME_FORMAT) != time:
         raise ValueError(f"expected a time such as 2026-11-30T15:50:01.123456Z, got {time!r}")
+    if time >= _TOO_LATE:
+        raise ValueError(f"expected a time that others can be later than, got {time!r}")

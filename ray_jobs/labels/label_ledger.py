@@ -10,6 +10,7 @@ import getpass
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from threading import RLock
 
 from cluster import Storage, StorageError, Store
 from cluster.errors import SourceError
@@ -18,7 +19,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.labels.current_labels import CurrentLabels, current_labels
 from ray_jobs.labels.label_event import Event, EventBatch, LabelEvent, UndoEvent, later_than, new_id
 from ray_jobs.output.layout import EVENTS
-from ray_jobs.results.json_format import REMEDY
+from ray_jobs.results.json_format import REMEDY, NewerFormatError
 
 NO_TIME = "1970-01-01T00:00:00.000000Z"
 """Time of an event that is not in a ledger yet: `append` sets it."""
@@ -29,7 +30,7 @@ def _now() -> datetime:
 
 
 class LabelLedger:
-    """Reads and writes a ledger; what was read once is not read again.
+    """Reads and writes a ledger; what was read once is not read again. Several threads may share one.
 
     Args:
         store: the folder of the ledger; an output has its own in "labels".
@@ -40,31 +41,37 @@ class LabelLedger:
         self.store = store
         self._clock = clock
         self._read: dict[str, tuple[Event, ...]] = {}
+        self._lock = RLock()
 
     def events(self) -> list[Event]:
         """Return all events, after reading the batches that are new.
 
         Raises:
-            FormatError: a batch is damaged, or from a newer version.
+            JobError: a batch is damaged, or from a newer version.
             StorageError: storage does not respond.
         """
-        for path in self.store.list(EVENTS):
-            if path not in self._read and path.endswith(".json"):
-                self._read[path] = self._batch(path)
-        return [event for batch in self._read.values() for event in batch]
+        with self._lock:
+            for path in self.store.list(EVENTS):
+                if path not in self._read and path.endswith(".json"):
+                    self._read[path] = self._batch(path)
+            return [event for batch in self._read.values() for event in batch]
 
     def batches(self) -> list[tuple[Event, ...]]:
         """Return the events in the batches in which they were written, in the order of the first of each.
 
         Raises: as `events`.
         """
-        self.events()
-        return sorted((batch for batch in self._read.values() if batch), key=lambda batch: (batch[0].time, batch[0].id))
+        with self._lock:
+            self.events()
+            batches = [batch for batch in self._read.values() if batch]
+        return sorted(batches, key=lambda batch: (batch[0].time, batch[0].id))
 
     def _batch(self, path: str) -> tuple[Event, ...]:
         url = self.store.url(path)
         try:
             return EventBatch.from_json(self.store.get(path), where=url).events
+        except NewerFormatError:
+            raise
         except JobError as error:
             hint = f"Labels in {url} would be lost without it: restore it from a copy, or move it away to go on."
             raise JobError([f"{' '.join(error.problems).removesuffix(REMEDY).strip()} {hint}"]) from error
@@ -77,13 +84,13 @@ class LabelLedger:
         """Write events as one batch; they are stored when this returns.
 
         Args:
-            events: in the order in which they happened, see `label`; their times are set here.
+            events: in the order in which they happened, see `new_label`; their times are set here.
 
         Returns:
             the events as they were written.
 
         Raises:
-            FormatError: a batch of the ledger is damaged, see `events`.
+            JobError: a batch of the ledger is damaged, see `events`.
             StorageError: they could not be written.
         """
         if not events:
@@ -97,7 +104,8 @@ class LabelLedger:
         batch = EventBatch(events=tuple(written))
         path = f"{EVENTS}/{_compact(written[0].time)}-{new_id()[:12]}.json"
         self.store.put(path, batch.to_bytes())
-        self._read[path] = batch.events
+        with self._lock:
+            self._read[path] = batch.events
         return batch.events
 
     def undo(self, ids: Iterable[str], *, by: str) -> tuple[Event, ...]:
@@ -108,8 +116,8 @@ class LabelLedger:
             by: who undoes them.
 
         Raises:
-            JobError: there is no such event.
-            StorageError, FormatError: as `append`.
+            JobError: there is no such event, or as `append`.
+            StorageError: as `append`.
         """
         wanted, known = list(ids), {event.id for event in self.events()}
         if unknown := [each for each in wanted if each not in known]:
@@ -139,7 +147,7 @@ def open_ledger(url: str, storage: Storage = DEFAULT_STORAGE) -> LabelLedger:
     try:
         return LabelLedger(Store(url, storage=storage))
     except (SourceError, StorageError) as error:
-        raise JobError([f"[support] labels: {error}"]) from error
+        raise JobError([str(error)]) from error
 
 
 def user_name() -> str:

@@ -6,26 +6,29 @@ import csv
 import io
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from cluster import Storage
 from cluster.storage.settings import DEFAULT_STORAGE
-from fewshot.data import Example
+from fewshot.data import Example, problem_with_label
 from fewshot.data.table_rows import Row, Table, read_csv, read_jsonl, read_parquet
 from fewshot.errors import DataError, raise_if_any
+from ray_jobs.errors import JobError
 from ray_jobs.inputs.example_contents import problem_with_image
 from ray_jobs.inputs.example_tables import TABLES, read_text
 from ray_jobs.labels.current_labels import CurrentLabels
-from ray_jobs.labels.kept_images import keep_images
+from ray_jobs.labels.kept_images import keep_images, kept_images
 from ray_jobs.labels.label_event import Answer, LabelEvent, Reason
 from ray_jobs.labels.label_ledger import new_label
 from ray_jobs.labels.labelled_archive import LabelledArchive, PredictedImage
 from ray_jobs.results.json_format import JsonValue
 
 COLUMNS = ("image", "label", "answer", "by", "reason", "draw", "probability")
-"""Of a table to import; image and label are required."""
-EXPORTED = ("image", "label", "answer", "by", "time", "reason", "predicted_label", "predicted_score")
+"""Of a table to import; image, and label or answer, are required."""
+PREDICTED_COLUMNS = ("predicted_label", "predicted_score")
+EXPORTED = ("image", "label", "answer", "by", "time", "reason", "draw", "probability", *PREDICTED_COLUMNS)
 BATCH = 200
 """Images that are read, copied and written to the ledger at a time: less than that is lost when an import is killed."""
 
@@ -62,9 +65,12 @@ class ImportedLabels(JsonValue):
     Attributes:
         ledger: URL of the ledger.
         rows: rows of the table with an answer.
-        written: labels that are new in the ledger.
+        written: answers that are new in the ledger.
+        replaced: of these, answers that take the place of another one.
         known: rows whose answer the ledger had.
         unanswered: rows without an answer.
+        copied: images that were copied into the ledger.
+        new_classes: classes that the run did not have.
         not_found: keys of images that are not in the predictions, the first few.
         not_found_count: number of all of these.
         unreadable: images that cannot be read, the first few, with the reasons.
@@ -75,8 +81,11 @@ class ImportedLabels(JsonValue):
     ledger: str
     rows: int
     written: int
+    replaced: int
     known: int
     unanswered: int
+    copied: int
+    new_classes: tuple[str, ...]
     not_found: tuple[str, ...]
     not_found_count: int
     unreadable: tuple[str, ...]
@@ -100,7 +109,8 @@ def read_answers(uri: str, storage: Storage = DEFAULT_STORAGE) -> tuple[list[Giv
     """
     name = posixpath.basename(uri)
     table = _table(uri, read_text(uri, storage), name)
-    if missing := [column for column in ("image", "label") if column not in table.columns]:
+    wanted = ("image", "answer" if "answer" in table.columns else "label")
+    if missing := [column for column in wanted if column not in table.columns]:
         found = ", ".join(table.columns) or "none"
         raise DataError(f"{name}: no column {' and no column '.join(missing)}; found {found}")
     answers: dict[str, GivenAnswer] = {}
@@ -137,6 +147,8 @@ def _answer(row: Row) -> GivenAnswer | None:
         ValueError: a cell is wrong.
     """
     cells = {column: _text(row.cells.get(column)) for column in COLUMNS}
+    if wrong := [column for column, text in cells.items() if not _is_text(text)]:
+        raise DataError(f"{wrong[0]} has characters that are no text (lone surrogates)")
     if not cells["image"]:
         raise DataError("no image")
     answer = cells["answer"] or ("label" if cells["label"] else "")
@@ -144,14 +156,16 @@ def _answer(row: Row) -> GivenAnswer | None:
         return None
     reason = cells["reason"] or "import"
     _check_word("answer", answer, get_args(Answer))
-    _check_word("reason", reason, get_args(Reason))
+    _check_word("reason", reason, [word for word in get_args(Reason) if word != "planted"])
     label = Example("", cells["label"]).label if answer == "label" and cells["label"] else None
     if answer == "label" and label is None:
         raise DataError("the answer is a label, and there is none")
+    if label is not None and (problem := problem_with_label(label)) is not None:
+        raise DataError(f"label {label[:40]!r}: {problem}")
     probability = float(cells["probability"]) if cells["probability"] else None
     given = GivenAnswer(
         place=row.place,
-        image=cells["image"],
+        image=str(row.cells["image"]),  # With blanks around it, which are part of a key.
         answer=answer,  # type: ignore[arg-type]
         label=label,
         by=cells["by"] or None,
@@ -166,6 +180,10 @@ def _answer(row: Row) -> GivenAnswer | None:
 def _check_word(column: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise DataError(f"{column} {value!r}: expected one of {', '.join(known)}")
+
+
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _text(cell: Any) -> str:
@@ -194,18 +212,23 @@ def import_answers(
         StorageError: storage does not respond.
     """
     current = archive.ledger.current()
-    new = [given for given in answers if not _is_known(given, archive, current)]
+    known = {given.image for given in answers if _is_known(given, archive, current)}
+    labelled = [archive.image_id(given.image) for given in answers if given.answer == "label"]
+    uncopied = {image.image for image in set(labelled) - kept_images(archive.ledger.store, labelled)}
+    new = [given for given in answers if given.image not in known or given.image in uncopied]
     found = archive.find([given.image for given in new])
     by_image = {given.image: given for given in new}
     lost = [given.image for given in new if given.image not in found]
     unreadable: list[str] = []
-    written = 0
+    written = replaced = copied = 0
     progress(len(answers) - len(new) + len(lost))
     for start in range(0, len(found), BATCH):
         images = list(found.values())[start : start + BATCH]
-        kept = _keep(archive, [image for image in images if by_image[image.image].answer == "label"])
+        kept = _keep(archive, [image for image in images if image.image in uncopied])
+        copied += sum(reason is None for reason in kept.values())
         unreadable += [f"{image}: {reason}" for image, reason in kept.items() if reason is not None]
-        chosen = [image for image in images if kept.get(image.image) is None]
+        chosen = [image for image in images if image.image not in known and kept.get(image.image) is None]
+        replaced += sum(archive.image_id(image.image) in current.answers for image in chosen)
         events = [
             _event(by_image[image.image], archive=archive.source.identity, by=by, predicted=image) for image in chosen
         ]
@@ -215,8 +238,11 @@ def import_answers(
         ledger=archive.ledger.store.root,
         rows=len(answers),
         written=written,
-        known=len(answers) - len(new),
+        replaced=replaced,
+        known=len(known),
         unanswered=unanswered,
+        copied=copied,
+        new_classes=_new_classes(archive, answers),
         not_found=tuple(lost[:5]),
         not_found_count=len(lost),
         unreadable=tuple(unreadable[:5]),
@@ -225,12 +251,20 @@ def import_answers(
     )
 
 
+def _new_classes(archive: LabelledArchive, answers: Sequence[GivenAnswer]) -> tuple[str, ...]:
+    with suppress(JobError):  # It is only a remark, and the classifier may be gone.
+        return tuple(sorted({given.label for given in answers if given.label} - set(archive.classes)))
+    return ()
+
+
 def _is_known(given: GivenAnswer, archive: LabelledArchive, current: CurrentLabels) -> bool:
-    """Return whether the ledger has an answer, and it counts."""
+    """Return whether the ledger has an answer: it counts, or it is that of the same draw."""
     image = archive.image_id(given.image)
-    known = current.answers.get(image)
-    in_draw = given.draw is None or image in current.draws.get(given.draw, {})
-    return in_draw and known is not None and (known.answer, known.label) == (given.answer, given.label)
+    known = current.answers.get(image) if given.draw is None else current.draws.get(given.draw, {}).get(image)
+    if known is None:
+        return False
+    adds_nothing = given.draw is None and given.answer == "skipped"
+    return adds_nothing or (known.answer, known.label) == (given.answer, given.label)
 
 
 def _keep(archive: LabelledArchive, images: Sequence[PredictedImage]) -> dict[str, str | None]:
@@ -264,10 +298,12 @@ def labels_table(events: Mapping[str, LabelEvent]) -> bytes:
         events: by key of the image, those that count.
     """
     file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
+    is_blank = any(image.startswith(" ") for image in events)  # Readers strip blanks that no quotes keep.
+    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if is_blank else csv.QUOTE_MINIMAL)
     writer.writerow(EXPORTED)
     for image, event in sorted(events.items()):
         predicted = event.predicted
         of_run = ("", "") if predicted is None else (predicted.label or "", _text(predicted.score))
-        writer.writerow((image, event.label or "", event.answer, event.by, event.time, event.reason, *of_run))
+        row = (image, event.label or "", event.answer, event.by, event.time, event.reason)
+        writer.writerow((*row, event.draw or "", _text(event.probability), *of_run))
     return file.getvalue().encode()

@@ -21,11 +21,13 @@ from ray_jobs.inputs.archive import open_archive
 from ray_jobs.job_file.sections import ArchiveSection, Job
 from ray_jobs.labels.label_event import ImageId, Predicted
 from ray_jobs.labels.label_ledger import LabelLedger
+from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.layout import LABELS, shard_of
 from ray_jobs.output.predictions import original_name
 from ray_jobs.output.runs import Run, open_run, stored_job
 
+CHANGED = "the archive has changed since the run"
 _COLUMNS = ["image", "source", "top_labels", "score"]
 
 
@@ -112,6 +114,11 @@ class LabelledArchive:
         """Fingerprint of the classifier, for `Predicted`."""
         return posixpath.basename(self.run.plan.classifier or "")
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of the run. Raises JobError or StorageError if its classifier cannot be read."""
+        return () if self.run.classifier is None else open_classifier(self.run.classifier, self.store.storage).classes
+
     def find(self, images: Collection[str]) -> dict[str, PredictedImage]:
         """Find images in the predictions, which are read as a stream; keys that are not there are missing.
 
@@ -135,16 +142,19 @@ class LabelledArchive:
     def read(self, images: Sequence[PredictedImage]) -> Iterator[tuple[PredictedImage, bytes | str]]:
         """Read images; files of a folder directly, all others through a listing of the archive.
 
+        A file whose name could be taken for another one, as a reference, is read through the listing, too.
+
         Returns:
             each image with its content, or the reason why it cannot be read; in no certain order.
 
         Raises:
             StorageError: storage does not respond.
         """
-        if self.source.kind in ("folder", "glob"):
-            yield from self._read_files(images)
-        else:
-            yield from self._read_members(images)
+        is_direct = self.source.kind in ("folder", "glob")
+        files = [image for image in images if is_direct and _has_one_reading(original_name(image.image))]
+        yield from self._read_files(files)
+        direct = {image.image for image in files}
+        yield from self._read_members([image for image in images if image.image not in direct])
 
     def _read_files(self, images: Sequence[PredictedImage]) -> Iterator[tuple[PredictedImage, bytes | str]]:
         section = _archive_of(self.job, self.run)
@@ -162,7 +172,7 @@ class LabelledArchive:
             if (shard := self._shards.find(fingerprint)) is not None:
                 yield from _records(shard, rows)
             else:
-                yield from ((image, "the archive has changed since it was labelled") for image in rows.values())
+                yield from ((image, CHANGED) for image in rows.values())
 
 
 class _ListedShards:
@@ -183,8 +193,15 @@ class _ListedShards:
 
 def _records(shard: Shard, rows: Mapping[int, PredictedImage]) -> Iterator[tuple[PredictedImage, bytes | str]]:
     for index, record in zip(sorted(rows), pick(shard, sorted(rows)), strict=False):
-        if record.key == rows[index].image:
+        if record.key != rows[index].image:
+            yield rows[index], CHANGED
+        else:
             yield rows[index], record.data if record.data is not None else str(record.error)
+
+
+def _has_one_reading(name: str) -> bool:
+    """Return whether a name leads to this file alone: other names are read as escapes, URLs or Windows paths, too."""
+    return name == name.strip() and not set(name) & set("%\\:") and "//" not in name and ".." not in name.split("/")
 
 
 def _archive_of(job: Job, run: Run) -> ArchiveSection:

@@ -99,7 +99,7 @@ def gather(store: Store, run: str, job: Job) -> Contents:
         escalated=escalated,
         pictures=archive_pictures(job.archive, wanted, store.storage) if job.archive else {},
         labels=labels,
-        examples=example_pictures(job.support, [name for name, _ in labels], store.storage) if job.support else {},
+        examples=example_pictures(job, [name for name, _ in labels], store.storage),
         reasons=tuple(read_reasons(store, run)),
         mistakes=mistakes,
         odd_examples=odd,

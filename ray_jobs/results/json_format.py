@@ -11,13 +11,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias
 
 from fewshot.digests import KEY, DigestError, check_json, seal_json
 from ray_jobs.errors import JobError
 
 if TYPE_CHECKING:
-    from pydantic import ConfigDict
+    from pydantic import ConfigDict, TypeAdapter
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """A value of a JSON document."""
@@ -167,15 +168,23 @@ def _checked_version(kind: type[JsonDocument], content: JsonObject, where: str) 
 
 
 def _validated(kind: type[JsonDocument], content: JsonObject, where: str) -> Any:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(content))
+        return _adapter(kind).validate_json(json.dumps(content))  # type: ignore[arg-type]  # (types are hashable)
     except ValidationError as error:
         mistakes = [_mistake(item["type"], item["loc"], item["msg"]) for item in error.errors()]
         more = f" and {len(mistakes) - MAX_SHOWN} more" if len(mistakes) > MAX_SHOWN else ""
         shown = "; ".join(mistakes[:MAX_SHOWN])
         raise FormatError(f"{where} is damaged or from another version: {shown}{more}. {REMEDY}") from error
+
+
+@cache
+def _adapter(kind: type[JsonDocument]) -> TypeAdapter[Any]:
+    """Return what checks documents of a kind; it takes longer to make than a small document takes to read."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def _mistake(kind: str, location: tuple[int | str, ...], message: str) -> str:

@@ -99,6 +99,33 @@ def test_different_labels_of_two_people_are_disputed_until_one_agrees() -> None:
     assert not current_labels([label(1, name="cat"), label(2, name="dog")]).disputed
 
 
+def test_who_skips_an_image_disputes_no_label() -> None:
+    assert not current_labels([label(1), label(2, name=None, answer="skipped", by="bob")]).disputed
+
+
+def test_a_label_and_an_answer_without_one_are_disputed() -> None:
+    events = [label(1, name=None, answer="unknown"), label(2, name=None, answer="unreadable", by="bob")]
+    assert current_labels(events).disputed
+
+
+def test_only_undone_labels_are_counted_as_undone() -> None:
+    assert current_labels([label(1), undo(2, 1), undo(3, 2), undo(4, 3)]).undone == 1
+
+
+def test_of_events_at_one_time_the_larger_id_is_later() -> None:
+    assert not current_labels([label(2), undo(3, 2, time=time(2))]).answers
+    assert current_labels([label(3), undo(2, 3, time=time(3))]).answers
+
+
+def test_events_that_wrongly_share_an_id_have_one_order() -> None:
+    events = [label(1, name="cat"), label(1, name="dog")]
+    assert current_labels(events) == current_labels(events[::-1])
+
+
+def test_every_answer_to_an_image_of_a_draw_belongs_to_it() -> None:
+    assert set(current_labels([label(1, draw="d1", reason="correction")]).draws) == {"d1"}
+
+
 def test_answers_of_an_audit_are_kept_by_draw() -> None:
     drawn = label(1, reason="audit", draw="d1", probability=0.5)
     current = current_labels([drawn, label(2, name="dog")])

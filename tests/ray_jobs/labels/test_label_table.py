@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from fewshot.errors import DataError
+from ray_jobs.labels import LabelEvent
+from ray_jobs.labels.kept_images import kept_path
 from ray_jobs.labels.label_table import read_answers
 from ray_jobs.labels.labelled_archive import LabelledArchive
-from tests.ray_jobs.place import CLASSES, Place, fewshot
+from ray_jobs.output.predictions import original_name
+from ray_jobs.report.pictures import example_pictures
+from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, put
 
 
 @pytest.fixture
@@ -42,13 +47,27 @@ def test_imported_labels_are_learned_from(labelled: Place) -> None:
     assert (again.result["written"], again.result["known"]) == (0, 2)
 
 
+def test_a_job_file_means_the_run_of_its_job(labelled: Place) -> None:
+    table = write_answers(labelled.folder, {"photo_000.jpg": "amber"})
+    labelled.write_job(job={"name": "other"})
+    assert labelled.classify().code == 0
+    result = fewshot("labels", "import", str(labelled.output), str(table))
+    assert (result.code, "several jobs" in result.messages) == (2, True)
+    assert fewshot("labels", "import", str(labelled.job), str(table)).result["written"] == 1
+    (event,) = LabelledArchive.open(str(labelled.output), job="other").ledger.events()
+    assert isinstance(event, LabelEvent)
+    assert event.predicted is not None
+    assert event.predicted.run.startswith("other-")
+
+
 def test_labels_may_add_a_class(labelled: Place) -> None:
     table = write_answers(labelled.folder, {"photo_000.jpg": "red"})
     fewshot("labels", "import", str(labelled.output), str(table))
     labelled.write_job(support={"labels": f"{labelled.output}/labels"})
     assert labelled.classify().code == 0
-    classifier = LabelledArchive.open(str(labelled.output)).run.plan.classes
-    assert classifier == len(CLASSES) + 1
+    archive = LabelledArchive.open(str(labelled.output))
+    assert archive.run.plan.classes == len(CLASSES) + 1
+    assert set(example_pictures(archive.job, ["red", "amber"])) == {"red", "amber"}
 
 
 def test_images_that_are_not_there_or_unreadable_are_told_and_not_labelled(labelled: Place) -> None:
@@ -69,6 +88,42 @@ def test_a_label_without_its_copy_stops_the_job(labelled: Place) -> None:
     result = labelled.classify()
     assert result.code == 2
     assert "1 of 1 labelled images have no copy" in result.messages
+
+
+def test_a_place_without_labels_is_refused(labelled: Place, tmp_path: Path) -> None:
+    labelled.write_job(support={"labels": True})
+    assert fewshot("plan", str(labelled.job), "--no-probe").code == 0
+    table = write_answers(labelled.folder, {"photo_000.jpg": "amber"})
+    fewshot("labels", "import", str(labelled.output), str(table))
+    for place, problem in (
+        ("true", "no labels in"),
+        (str(tmp_path / "nothing"), "no labels in"),
+        (str(table), str(table)),
+    ):
+        labelled.write_job(support={"labels": place})
+        result = fewshot("plan", str(labelled.job), "--no-probe")
+        assert result.code == 2
+        assert f"error: [support] labels: {problem}" in result.messages
+        assert "expected true, for the labels in the job's own output" in result.messages
+    labelled.write_job(support={"labels": str(labelled.output)})
+    assert "its folder labels is meant" in fewshot("plan", str(labelled.job), "--no-probe").messages
+
+
+def test_labels_that_contradict_examples_say_how_to_replace_them(labelled: Place) -> None:
+    put(labelled.archive / "same.jpg", (labelled.examples / "amber" / "0.jpg").read_bytes())
+    labelled.classify()
+    fewshot("labels", "import", str(labelled.output), str(write_answers(labelled.folder, {"same.jpg": "blue"})))
+    labelled.write_job(support={"labels": True})
+    result = fewshot("plan", str(labelled.job), "--no-probe")
+    assert ":same.jpg (blue)" in result.messages
+    assert "replaced by importing its image with another one, or with the answer unknown" in result.messages
+    answers = write_answers(labelled.folder, {"same.jpg": ",unknown"}, "image,label,answer")
+    fewshot("labels", "import", str(labelled.output), str(answers))
+    assert fewshot("plan", str(labelled.job), "--no-probe").code == 0
+    fewshot("labels", "import", str(labelled.output), str(write_answers(labelled.folder, {"same.jpg": "Amber"})))
+    result = fewshot("plan", str(labelled.job), "--no-probe")
+    assert "'Amber' and 'amber' differ only in case" in result.messages
+    assert "replaced by importing" in result.messages
 
 
 def test_members_of_a_tar_are_learned_from(labelled: Place, tmp_path: Path) -> None:
@@ -101,6 +156,79 @@ def test_an_exported_table_can_be_imported(labelled: Place, tmp_path: Path) -> N
     assert "exists; name another file" in again.messages
 
 
+def test_answers_that_add_nothing_are_passed_over(labelled: Place, tmp_path: Path) -> None:
+    table, skipped = write_answers(labelled.folder, {"photo_000.jpg": "amber"}), tmp_path / "skipped.csv"
+    skipped.write_text("image,answer\nphoto_000.jpg,skipped\n")
+    fewshot("labels", "import", str(labelled.output), str(table))
+    assert fewshot("labels", "import", str(labelled.output), str(skipped)).result["known"] == 1
+    other = write_answers(tmp_path, {"photo_000.jpg": "ambr"})
+    result = fewshot("labels", "import", str(labelled.output), str(other))
+    assert (result.result["replaced"], result.result["new_classes"]) == (1, ["ambr"])
+    assert "the run does not have 1 of the classes: ambr" in result.messages
+    assert "1 of them replace an earlier answer" in result.messages
+
+
+def test_importing_again_makes_lost_copies_anew(labelled: Place) -> None:
+    table = write_answers(labelled.folder, {"photo_000.jpg": "amber", "photo_001.jpg": "blue"})
+    assert fewshot("labels", "import", str(labelled.output), str(table)).result["copied"] == 2
+    shutil.rmtree(labelled.output / "labels" / "images")
+    result = fewshot("labels", "import", str(labelled.output), str(table)).result
+    assert (result["written"], result["known"], result["copied"]) == (0, 2, 2)
+    labelled.write_job(support={"labels": True})
+    assert fewshot("plan", str(labelled.job), "--no-probe").code == 0
+
+
+def test_answers_of_an_audit_survive_export_and_correction(labelled: Place, tmp_path: Path) -> None:
+    header = "image,label,reason,draw,probability"
+    audit = write_answers(labelled.folder, {"photo_000.jpg": "amber,audit,d1,0.25"}, header)
+    fewshot("labels", "import", str(labelled.output), str(audit))
+    exported = tmp_path / "exported.csv"
+    fewshot("labels", "export", str(labelled.output), str(exported))
+    answers, _ = read_answers(str(exported))
+    assert [(each.reason, each.draw, each.probability) for each in answers] == [("audit", "d1", 0.25)]
+    fewshot("labels", "import", str(labelled.output), str(write_answers(tmp_path, {"photo_000.jpg": "blue"})))
+    assert fewshot("labels", "import", str(labelled.output), str(audit)).result["known"] == 1
+
+
+NAMES = (
+    " lead.jpg",
+    "trail.jpg ",
+    "a%2Fb.jpg",
+    "a/b.jpg",
+    "a\\b.jpg",
+    "a\nb.jpg",
+    "data:image.jpg",
+    "a b.jpg",
+    "a%20b.jpg",
+)
+
+
+def test_names_that_could_be_other_references_are_copied_as_they_are(labelled: Place, tmp_path: Path) -> None:
+    contents = {name: picture("amber", 2000 + number) for number, name in enumerate(NAMES)}
+    for name, data in contents.items():
+        put(labelled.archive / name, data)
+    keys = [key for key in labelled.classify().rows if not key.startswith(("photo", "broken"))]
+    assert len(keys) == len(NAMES)
+    table = tmp_path / "answers.jsonl"
+    table.write_text("".join(json.dumps({"image": key, "label": "amber"}) + "\n" for key in keys))
+    result = fewshot("labels", "import", str(labelled.output), str(table)).result
+    assert (result["written"], result["unreadable"]) == (len(NAMES), [])
+    archive = LabelledArchive.open(str(labelled.output))
+    for key in keys:
+        copy = archive.ledger.store.get(kept_path(archive.image_id(key)))
+        assert copy == contents[original_name(key)]
+    exported = tmp_path / "exported.csv"
+    fewshot("labels", "export", str(labelled.output), str(exported))
+    assert fewshot("labels", "import", str(labelled.output), str(exported)).result["known"] == len(NAMES)
+
+
+def test_cells_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "answers.jsonl"
+    table.write_text(json.dumps({"image": "\ud800.jpg", "label": "cat"}))
+    with pytest.raises(DataError, match="image has characters that are no text"):
+        read_answers(str(table))
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -111,6 +239,9 @@ def test_an_exported_table_can_be_imported(labelled: Place, tmp_path: Path) -> N
         ("image,label,reason\na.jpg,cat,audit\n", "draw and the probability"),
         ("image,label,probability\na.jpg,cat,half\n", "could not convert"),
         ("image,label\n,cat\n", "no image"),
+        ("image,label,reason\na.jpg,cat,planted\n", "reason 'planted': expected one of audit"),
+        ("image,label\na.jpg,-1\n", "label '-1': images without a label"),
+        ("image,label\na.jpg,../cat\n", "looks like a path"),
     ],
 )
 def test_wrong_tables_are_refused(tmp_path: Path, text: str, problem: str) -> None:

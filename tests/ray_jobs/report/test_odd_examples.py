@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster import Store
+from fewshot.classes import LabelSpace
+from ray_jobs.inputs.examples import Labels
+from ray_jobs.report import odd_examples
 from ray_jobs.report.odd_examples import leave_one_out_leads
 from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, put
 
@@ -34,6 +39,21 @@ def test_leads_are_those_of_a_plain_loop(seed, count, classes):
     expected = [plain_lead(features, labels.tolist(), row) for row in range(count)]
     np.testing.assert_allclose(leads, expected, atol=1e-12)
     assert all(nearest[row] != labels[row] for row in range(count) if leads[row] > -math.inf)
+
+
+def test_the_largest_leads_come_first_with_the_other_class(tmp_path, monkeypatch):
+    places = {"a0": (1, 0), "a1": (1, 0.1), "a2": (0.1, 1), "a3": (0.4, 1), "b0": (0, 1), "b1": (0, 1), "bad": (1, 0)}
+    images = tuple(places)
+    views = np.array([[places[image]] for image in images], dtype=np.float32)
+    rows = SimpleNamespace(images=images, errors=(None,) * 6 + ("damaged",), views=views)
+    contents = SimpleNamespace(digests={image: image for image in images})
+    monkeypatch.setattr(odd_examples, "read_parts", lambda *_, **__: rows)
+    monkeypatch.setattr(odd_examples.ExampleContents, "read", lambda _: contents)
+    space = LabelSpace(names=("a", "b"), prompt_names=("a", "b"), descriptions=("", ""))
+    labels = Labels(space, str(tmp_path), images, (0, 0, 0, 0, 1, 1, 1))
+    found = odd_examples.find_odd_examples(Store(str(tmp_path)), [], labels)
+    assert [(odd.image, odd.label, odd.nearest) for odd in found] == [("a2", "a", "b"), ("a3", "a", "b")]
+    assert found[0].lead > found[1].lead > 0
 
 
 def test_a_mislabelled_example_is_in_the_report(tmp_path, tiny_clip):

@@ -6,13 +6,21 @@ import math
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from ray_jobs.output.runs import read_run
-from ray_jobs.report.wrong_labels import accuracy_against_coverage, find_mistakes, wilson_interval
+from ray_jobs.report import wrong_labels
+from ray_jobs.report.wrong_labels import (
+    PAIRS,
+    PICTURED,
+    accuracy_against_coverage,
+    find_mistakes,
+    wilson_interval,
+)
 from tests.ray_jobs.report.test_report import PICTURES, Page, page_of, pictures_in_cards
 from tests.ray_jobs.written_run import CLASSES, MEASURED, RUN, WrittenRun
 
@@ -50,6 +58,26 @@ def test_labels_of_other_classes_and_of_no_image_do_not_count(tmp_path):
     assert found(run, GIVEN | {"a.png": "red"}, None).wrong == 4
     assert found(run, {"z.png": "blue"}) is None
     assert found(run, {}) is None
+
+
+def test_what_is_shown_is_bounded_and_withheld_labels_are_marked(monkeypatch):
+    rows = [("blue", "amber")] * (PICTURED + 1) + [("cyan", f"class {number}") for number in range(PAIRS + 1)]
+    table = pa.table(
+        {
+            "image": [f"{number}.jpg" for number in range(len(rows))],
+            "top_labels": [[label] for label, _ in rows],
+            "score": [0.5] * len(rows),
+            "margin": [0.1] * len(rows),
+            "status": ["abstained", *["ok"] * (len(rows) - 1)],
+        }
+    )
+    monkeypatch.setattr(wrong_labels, "view_table", lambda *_, **__: table)
+    truth = {f"{number}.jpg": name for number, (_, name) in enumerate(rows)}
+    mistakes = find_mistakes(None, ["predictions/0-a.parquet"], truth, classes=None, has_scores=True)
+    assert (mistakes.wrong, len(mistakes.confusions)) == (len(rows), PAIRS)
+    assert (mistakes.confusions[0].images, len(mistakes.confusions[0].examples)) == (PICTURED + 1, PICTURED)
+    assert [each.image for each in mistakes.most_certain if each.withheld] == ["0.jpg"]
+    assert {each.name for each in mistakes.classes[-2:]} == {"blue", "cyan"}  # No image is of them: they come last.
 
 
 def test_without_scores_mistakes_are_ordered_by_margin(tmp_path):
