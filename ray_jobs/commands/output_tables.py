@@ -107,13 +107,16 @@ def open_newest(result: OutputReports, reporter: Reporter) -> None:
 
 def show_verification(reporter: Reporter, result: Verification) -> None:
     """Show what is damaged, and the commands that repair it."""
-    damaged = [(each.path, each.problem) for run in result.runs for each in run.damaged]
+    ledger = result.ledger
+    found = [*(each for run in result.runs for each in run.damaged), *(ledger.damaged if ledger is not None else ())]
+    damaged = [(each.path, each.problem) for each in found]
     width = max((len(path) for path, _ in damaged), default=0)
     for path, problem in damaged:  # No table of rich: it would break the paths.
         reporter.say(f"{path:{width}}  {problem}", style="red")
     objects = result.shared + sum(run.objects for run in result.runs)
-    found = f"{len(damaged)} damaged or missing" if damaged else "all as they were written"
-    reporter.say(f"{objects} objects of {len(result.runs)} runs, {result.bytes / 1e6:.1f} MB: {found}")
+    labels = "" if ledger is None else f", and a ledger of {ledger.labels} labels"
+    state = f"{len(damaged)} damaged or missing" if damaged else "all as they were written"
+    reporter.say(f"{objects} objects of {len(result.runs)} runs, {result.bytes / 1e6:.1f} MB{labels}: {state}")
     for run in result.runs:
         if run.repair is not None:
             reporter.say(f"to make what is damaged of {run.run} anew: {run.repair}")

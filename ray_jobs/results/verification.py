@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ray_jobs.results.json_format import JsonObject, JsonValue
 
@@ -38,6 +39,21 @@ class VerifiedRun(JsonValue):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedLedger(JsonValue):
+    """A ledger of labels that was read.
+
+    Attributes:
+        batches: number of batches of events.
+        labels: number of images that have a label.
+        damaged: batches that are damaged, and copies of labelled images that are missing. Nothing makes them anew.
+    """
+
+    batches: int
+    labels: int
+    damaged: tuple[DamagedObject, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verification(JsonValue):
     """What `fewshot verify` found.
 
@@ -46,18 +62,21 @@ class Verification(JsonValue):
         runs: by name.
         shared: number of objects that runs share: features, samples of archives, classifiers, trainings, adapters,
             latents.
-        bytes: length of everything that was read.
+        bytes: length of everything that was read, without the ledger.
+        ledger: the ledger of labels; None if the output has none.
     """
 
+    omitted: ClassVar[frozenset[str]] = frozenset({"ledger"})
     output: str
     runs: tuple[VerifiedRun, ...]
     shared: int
     bytes: int
+    ledger: VerifiedLedger | None = None
 
     @property
     def complete(self) -> bool:
         """Whether every object is there, and as it was written."""
-        return not any(run.damaged for run in self.runs)
+        return not any(run.damaged for run in self.runs) and (self.ledger is None or not self.ledger.damaged)
 
     def to_json(self) -> JsonObject:
         """Return the fields, and whether they are complete."""

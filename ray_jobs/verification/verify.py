@@ -21,6 +21,7 @@ from ray_jobs.output.layout import EXAMPLES, JOB, METRICS, PLAN, PREDICTIONS, RU
 from ray_jobs.output.runs import locate_run, no_output, open_output
 from ray_jobs.output.stored_objects import SHARED_FOLDERS, is_shared, read_and_check
 from ray_jobs.results.verification import DamagedObject, Verification, VerifiedRun
+from ray_jobs.verification.ledger_check import check_ledger
 from ray_jobs.verification.run_objects import RunObjects, list_objects
 
 READERS = 8
@@ -32,7 +33,8 @@ def verify(
 ) -> Verification:
     """Read all objects of a run, or of the runs of an output, and of what they share.
 
-    What is damaged is noted with a run; when that runs again, it is removed and made anew.
+    What is damaged is noted with a run; when that runs again, it is removed and made anew. The ledger of labels is
+    read, too, and nothing of it is removed.
 
     Args:
         place: URL of an output, or of the folder of a run.
@@ -64,6 +66,7 @@ def verify(
         runs=tuple(_verified(store, run, damaged[run.folder], problems, job_file) for run in runs),
         shared=len(shared),
         bytes=size,
+        ledger=check_ledger(store),
     )
 
 

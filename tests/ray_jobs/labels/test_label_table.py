@@ -249,3 +249,24 @@ def test_wrong_tables_are_refused(tmp_path: Path, text: str, problem: str) -> No
     table.write_text(text)
     with pytest.raises(DataError, match=problem):
         read_answers(str(table))
+
+
+def test_verify_reads_the_ledger_and_removes_nothing_of_it(labelled: Place) -> None:
+    whole = fewshot("verify", labelled.output)
+    assert (whole.code, "ledger" in whole.result) == (0, False)
+    table = write_answers(labelled.folder, {"photo_000.jpg": "amber", "photo_001.jpg": "blue"})
+    fewshot("labels", "import", str(labelled.output), str(table))
+    checked = fewshot("verify", labelled.output)
+    assert (checked.code, checked.result["ledger"]) == (0, {"batches": 1, "labels": 2, "damaged": []})
+    assert "and a ledger of 2 labels: all as they were written" in checked.messages
+    (batch,) = (labelled.output / "labels" / "events").iterdir()
+    next((labelled.output / "labels" / "images").iterdir()).unlink()
+    without_copy = fewshot("verify", labelled.output)
+    assert without_copy.code == 1
+    assert "there is no copy of photo_00" in without_copy.result["ledger"]["damaged"][0]["problem"]
+    batch.write_bytes(batch.read_bytes().replace(b"amber", b"black"))
+    damaged = fewshot("verify", labelled.output)
+    assert damaged.code == 1
+    assert "its content does not match its digest; restore it from a copy" in damaged.messages
+    labelled.classify()
+    assert batch.exists()
