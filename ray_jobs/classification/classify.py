@@ -565,16 +565,21 @@ def classify(job: Job, reporter: Reporter) -> FinishedClassification:
     with acquire_run(work.store, work.run, job.storage, reporter) as lease:
         if (metrics := work.finished()) is not None:  # by the process that held it before
             return _finish(work, metrics, did="nothing")
+        _remove_damage(work, reporter)  # Before anything looks for what is there: the work of the stages does.
         with reporter.job("classify", work.stages):
             return _carry_out(work, reporter, lease)
+
+
+def _remove_damage(work: Classification, reporter: Reporter) -> None:
+    """Remove what was lost or is noted as damaged, so that it is made anew."""
+    for line in work.remove_losses():
+        reporter.say(line, style="yellow")
+    remove_noted_damage(work.store, work.run, reporter)
 
 
 def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> FinishedClassification:
     """All stages, as the only one at work on this run."""
     job = work.job
-    for line in work.remove_losses():
-        reporter.say(line, style="yellow")
-    remove_noted_damage(work.store, work.run, reporter)
     begin_run(work.store, work.run, job, work.plan)
     for notice in work.notices:
         reporter.say(f"warning: {notice}", style="yellow")

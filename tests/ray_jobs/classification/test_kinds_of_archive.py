@@ -86,5 +86,5 @@ def test_tars_are_counted_where_their_images_are_not_known(place):
         put(place.archive / name, tar_bytes([(f"{name}{label}.jpg", picture(label, 1)) for label in CLASSES]))
     outcome = place.classify()
     assert (outcome.code, len(outcome.rows)) == (0, 6)
-    assert {"embedding: 2/2, done", "labelling: 2/2, done"} <= set(outcome.messages.splitlines())
+    assert {"embedding: 2/2 shards, done", "labelling: 2/2 shards, done"} <= set(outcome.messages.splitlines())
     assert list_archive(open_archive(ArchiveSection(uri=str(place.archive)))).weight == (2, "shards")

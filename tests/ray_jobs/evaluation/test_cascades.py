@@ -92,7 +92,7 @@ def test_files_and_page_show_the_cascades(done):
     expected = outcome.result["cascades"]["rows"]
     assert pa_csv.read_csv(outcome.run / "cascades.csv").to_pylist() == [pytest.approx(row) for row in expected]
     html = Path(outcome.result["report"]).read_text(encoding="utf-8")
-    assert html.count('class="curve"') == html.count('class="alone"') == len(SHOTS)
+    assert html.count('aria-label="Accuracy by cost"') == html.count('class="alone"') == len(SHOTS)
     assert "tif alone" in html
     words = " ".join(outcome.messages.split())
     assert "none: tip_adapter alone" in words
