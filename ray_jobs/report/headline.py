@@ -109,7 +109,8 @@ def _quality(contents: Contents) -> Iterator[Element]:
     else:
         yield element("h2", "How good it is likely to be")
         why = " ".join(unused) or "No labels of the archive were given to measure with."
-        yield element("p", f"{why} All that is known is {_on_the_examples(held_out)}.", class_="note")
+        known = "All that is known is" if contents.audit is None else "An audit is below; this is"
+        yield element("p", f"{why} {known} {_on_the_examples(held_out)}.", class_="note")
         if held_out.accuracy is not None:
             yield listing(_expected(held_out), class_="tiles")
 

@@ -274,6 +274,7 @@ def test_labels_of_the_ledger_are_not_said_to_be_unused(tmp_path, monkeypatch, l
     html = page_of(run.write(ALL, broken=BAD))
     assert ("given and not trained on." in html) is not learns
     assert ("Labels in the ledger were trained on" in html) is learns
+    assert ("the ledger of the output" in html) is learns
 
 
 def test_escalated_images_are_shown(tmp_path):
