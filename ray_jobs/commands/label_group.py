@@ -98,6 +98,7 @@ def export_labels(
     It has those of the archive of the newest run, or of the run that is named, and can be imported elsewhere.
     """
     from ray_jobs.console.progress import Reporter
+    from ray_jobs.inputs.class_warnings import first_few
     from ray_jobs.labels.label_table import labels_table
     from ray_jobs.labels.labelled_archive import LabelledArchive
 
@@ -108,8 +109,11 @@ def export_labels(
         current = archive.ledger.current()
     events = current.of_archive(archive.source.identity)
     _write_new(table, labels_table(events))
+    disputed = sorted(image.image for image in current.disputed if image.archive == archive.source.identity)
     reporter.say(f"wrote {len(events)} labels to {table}")
-    return {"table": str(table), "labels": len(events), "disputed": len(current.disputed), "undone": current.undone}
+    if disputed:
+        reporter.say(f"on {len(disputed)} of them people disagree: {first_few(disputed)}; the latest answer counts")
+    return {"table": str(table), "labels": len(events), "disputed": len(disputed), "undone": current.undone}
 
 
 @commands.add(example="fewshot review runs/groceries --screen least")

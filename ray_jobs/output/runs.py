@@ -261,7 +261,7 @@ def _latest_folder(store: Store, job: str | None, kind: RunKind | None) -> str:
         raise JobError([f"no {kind}{of_job} is complete in {store.root}"])
     if len(found) > 1:
         runs = "; ".join(f"{name} ({run_kind}): {store.url(folder)}" for (name, run_kind), folder in found.items())
-        raise JobError([f"{store.root} has several jobs. Name one with job and kind, or open its run: {runs}"])
+        raise JobError([f"{store.root} has several jobs. Name a job file or a run (in Python: job and kind): {runs}"])
     return next(iter(found.values()))
 
 

@@ -236,6 +236,8 @@ def _facts(contents: Contents) -> Iterator[tuple[str, object]]:
         yield "classifier", public_url(job.classifier.from_)
     if job.support is not None:
         yield "examples", public_url(job.support.uri)
+        if ledger := job.support.labels:
+            yield "labels", "the ledger of the output" if ledger is True else public_url(ledger)
         yield "shots", "all" if job.support.shots is None else f"at most {job.support.shots} a class"
         yield "seed", job.support.seed
         yield "views", job.views

@@ -102,16 +102,28 @@ def _quality(contents: Contents) -> Iterator[Element]:
     if measured is not None:
         images = plural(measured.labelled_images, "image")
         yield element("h2", "How good it is")
-        yield element("p", f"Measured on {images} whose labels were given and not trained on.", class_="note")
+        yield element("p", f"Measured on {images} whose labels were given{_trained_on(contents)}", class_="note")
         yield listing(_measured(measured), class_="tiles")
         yield from (element("p", reason, class_="note") for reason in unused)
         yield element("p", f"For comparison: {_on_the_examples(held_out)}.", class_="note")
     else:
         yield element("h2", "How good it is likely to be")
         why = " ".join(unused) or "No labels of the archive were given to measure with."
-        yield element("p", f"{why} All that is known is {_on_the_examples(held_out)}.", class_="note")
+        known = "All that is known is" if contents.audit is None else "An audit is below; this is"
+        yield element("p", f"{why} {known} {_on_the_examples(held_out)}.", class_="note")
         if held_out.accuracy is not None:
             yield listing(_expected(held_out), class_="tiles")
+
+
+def _trained_on(contents: Contents) -> str:
+    """Return whether the classifier was trained on labels that it is measured with, as far as the job says."""
+    support = contents.job.support
+    if support is None or not support.labels:
+        return " and not trained on."
+    return (
+        ". Labels in the ledger were trained on: where images that have one are among those measured, accuracy is too"
+        " high."
+    )
 
 
 def _measured(measured: Measured) -> Iterator[Element]:

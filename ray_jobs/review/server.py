@@ -78,17 +78,24 @@ def serve(
 
 
 def _run(server: uvicorn.Server, listening: socket.socket) -> None:
-    """Run a server in a thread, since signals are the console's."""
-    thread = threading.Thread(target=server.run, args=([listening],), name="review", daemon=True)
-    with time_to_end(GRACE_S):
-        thread.start()
+    """Run a server in a thread, since signals are the console's, and wait until it has ended."""
+    ended = threading.Event()
+
+    def run() -> None:
         try:
-            while thread.is_alive():
-                thread.join(0.5)
+            server.run([listening])
+        finally:
+            ended.set()
+
+    with time_to_end(GRACE_S):
+        try:
+            threading.Thread(target=run, name="review", daemon=True).start()
+            while not ended.wait(0.5):  # After an interrupted `join`, Python 3.11 takes the thread for ended.
+                pass
         except KeyboardInterrupt:
             acknowledge()
         server.should_exit = True
-        thread.join(GRACE_S)
+        ended.wait(GRACE_S)
 
 
 def _listening(port: int | None) -> socket.socket:

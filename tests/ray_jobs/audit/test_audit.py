@@ -191,6 +191,7 @@ def test_the_report_says_what_the_audit_found(run):
     result = audited(run).result
     page = report.read_text().replace("\u00a0", " ")
     assert "What an audit says" in page
+    assert "All that is known" not in page
     accuracy = result.estimates.accuracy
     assert f"{100 * accuracy.low:.1f} % to {100 * accuracy.high:.1f} %" in page
     assert f"{result.answered} images of {result.population}" in page

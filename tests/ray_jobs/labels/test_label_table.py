@@ -156,6 +156,15 @@ def test_an_exported_table_can_be_imported(labelled: Place, tmp_path: Path) -> N
     assert "exists; name another file" in again.messages
 
 
+def test_an_export_names_images_on_which_people_disagree(labelled: Place, tmp_path: Path) -> None:
+    for by, label in (("ann", "amber"), ("bob", "blue")):
+        table = write_answers(tmp_path, {"photo_000.jpg": label, "photo_001.jpg": "blue"})
+        fewshot("labels", "import", str(labelled.output), str(table), "--by", by)
+    result = fewshot("labels", "export", str(labelled.output), str(tmp_path / "exported.csv"))
+    assert result.result["disputed"] == 1
+    assert "on 1 of them people disagree: photo_000.jpg; the latest answer counts" in result.messages
+
+
 def test_answers_that_add_nothing_are_passed_over(labelled: Place, tmp_path: Path) -> None:
     table, skipped = write_answers(labelled.folder, {"photo_000.jpg": "amber"}), tmp_path / "skipped.csv"
     skipped.write_text("image,answer\nphoto_000.jpg,skipped\n")

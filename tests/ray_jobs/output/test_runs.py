@@ -114,7 +114,7 @@ def test_a_run_that_is_not_complete_is_not_the_newest(place):
 def test_of_several_jobs_one_is_named(place):
     place.classify()
     place.classify("job.name=other")
-    with pytest.raises(JobError, match=r"has several jobs\. Name one with job and kind") as refused:
+    with pytest.raises(JobError, match=r"has several jobs\. Name a job file or a run") as refused:
         open_run(str(place.output))
     assert "other (classification): " in str(refused.value)
     assert "test (classification): " in str(refused.value)

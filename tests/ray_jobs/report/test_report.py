@@ -266,6 +266,17 @@ def test_warnings_come_first(tmp_path):
     assert html.index("2 units of work failed") < html.index("More images are unreadable") < html.index("Labelled")
 
 
+@pytest.mark.parametrize("learns", [False, True])
+def test_labels_of_the_ledger_are_not_said_to_be_unused(tmp_path, monkeypatch, learns):
+    run = WrittenRun(tmp_path, metrics=MEASURED)
+    support = replace(run.job.support, labels=learns)
+    monkeypatch.setattr(WrittenRun, "job", replace(run.job, support=support))
+    html = page_of(run.write(ALL, broken=BAD))
+    assert ("given and not trained on." in html) is not learns
+    assert ("Labels in the ledger were trained on" in html) is learns
+    assert ("the ledger of the output" in html) is learns
+
+
 def test_escalated_images_are_shown(tmp_path):
     changes = MEASURED | {"escalated": ESCALATED | {"measured": CASCADES}}
     run = WrittenRun(tmp_path, metrics=changes, escalated=("h.png", "a.png", "e.png")).write(ALL, broken=BAD)

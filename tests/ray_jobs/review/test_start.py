@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 import socket
 import sqlite3
+import threading
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+import uvicorn
 
 from ray_jobs.errors import JobError
 from ray_jobs.labels.labelled_archive import LabelledArchive
+from ray_jobs.review import server as review_server
 from ray_jobs.review.start import classes_of, first_screen
 from ray_jobs.review.thumbnails import ImageCache
 from tests.ray_jobs.place import CLASSES, Place, fewshot
@@ -48,6 +53,23 @@ def test_the_server_is_on_loopback_alone_and_ends_by_ctrl_c(run: WrittenRun) -> 
     }
     assert "0 images are labelled by ann" in err
     assert "Traceback" not in err
+
+
+def test_ctrl_c_waits_for_a_decision_that_is_being_written(run: WrittenRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def run_until_told_to_end(server: uvicorn.Server, _: object) -> None:
+        time.sleep(0.2)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        while not server.should_exit:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        written.append("decision")
+
+    monkeypatch.setattr(uvicorn.Server, "run", run_until_told_to_end)
+    monkeypatch.setattr(review_server, "acknowledge", lambda: None)
+    review_server.serve(open_session(run), say=lambda _: None, port=0)
+    assert written == ["decision"]
 
 
 def test_missing_packages_are_named_with_the_way_to_get_them(run: WrittenRun, monkeypatch: pytest.MonkeyPatch) -> None:
