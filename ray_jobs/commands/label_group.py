@@ -99,7 +99,7 @@ def export_labels(
     """
     from ray_jobs.console.progress import Reporter
     from ray_jobs.inputs.class_warnings import first_few
-    from ray_jobs.labels.label_table import labels_table
+    from ray_jobs.labels.label_table import labels_table, write_new_table
     from ray_jobs.labels.labelled_archive import LabelledArchive
 
     reporter = Reporter()
@@ -108,7 +108,7 @@ def export_labels(
         archive = LabelledArchive.open(place, storage, job=job_name(job_file))
         current = archive.ledger.current()
     events = current.of_archive(archive.source.identity)
-    _write_new(table, labels_table(events))
+    write_new_table(table, labels_table(events))
     disputed = sorted(image.image for image in current.disputed if image.archive == archive.source.identity)
     reporter.say(f"wrote {len(events)} labels to {table}")
     if disputed:
@@ -209,6 +209,7 @@ def audit(
     from ray_jobs.audit import table_to_label
     from ray_jobs.commands.audit_tables import show_audit
     from ray_jobs.console.progress import Reporter
+    from ray_jobs.labels.label_table import write_new_table
 
     reporter = Reporter()
     place, storage, job_file = locate_output(output)
@@ -217,26 +218,9 @@ def audit(
     show_audit(reporter, done.result)
     if table is not None:
         data, rows = table_to_label(done)
-        _write_new(table, data)
+        write_new_table(table, data)
         reporter.say(f"wrote {rows} images to label to {table}. Then: fewshot labels import {output} {table}")
     return done.result.to_json()
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """Write a file that does not exist yet.
-
-    Raises:
-        JobError: it does, or it cannot be written.
-    """
-    from ray_jobs.errors import JobError
-
-    try:
-        with path.open("xb") as file:
-            file.write(data)
-    except FileExistsError as error:
-        raise JobError([f"{path} exists; name another file, or remove it"]) from error
-    except OSError as error:
-        raise JobError([f"{path} cannot be written: {error}"]) from error
 
 
 @commands.add(example="fewshot export runs/groceries --to csv --out labels.csv")

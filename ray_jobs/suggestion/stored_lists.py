@@ -11,7 +11,7 @@ import posixpath
 from pathlib import Path
 
 from cluster import Store, fingerprint
-from ray_jobs.errors import JobError
+from ray_jobs.labels.label_table import write_new_table
 from ray_jobs.output.layout import SUGGESTIONS
 from ray_jobs.results.image_list import ImageList, StoredList
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
@@ -33,7 +33,7 @@ def store_list(embedded: EmbeddedRun, content: ImageList, table: Path | None = N
         StorageError: the output cannot be written to.
     """
     if table is not None:
-        _write_table(table, csv_table(embedded, content))
+        write_new_table(table, csv_table(embedded, content))
     path = f"{SUGGESTIONS}/{fingerprint(content.to_json())}.json"
     embedded.store.put(path, content.to_bytes())
     return StoredList(content=content, stored=embedded.store.url(path), table=None if table is None else str(table))
@@ -66,13 +66,3 @@ def csv_table(embedded: EmbeddedRun, content: ImageList) -> bytes:
             (rank, image.image, image.source, url, image.reason or "", numbers[0], image.label or "", numbers[1])
         )
     return file.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _write_table(table: Path, data: bytes) -> None:
-    try:
-        with table.open("xb") as file:
-            file.write(data)
-    except FileExistsError as error:
-        raise JobError([f"{table} exists; name another file, or remove it"]) from error
-    except OSError as error:
-        raise JobError([f"{table} cannot be written: {error}"]) from error
