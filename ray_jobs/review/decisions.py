@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from fewshot.data import Example
+from fewshot.data import Example, problem_with_label
 from ray_jobs.errors import JobError
 from ray_jobs.labels.label_event import Answer, Event, LabelEvent, Predicted, UndoEvent
 from ray_jobs.labels.label_ledger import NO_TIME
 from ray_jobs.review.screens import ScreenAddress
 
-MAX_LABEL = 200
-"""Characters of a class, see `docs/security.md`."""
 ANSWERS: tuple[Answer, ...] = get_args(Answer)
 
 
@@ -91,8 +88,8 @@ def checked_label(label: str) -> str:
         ValueError: it cannot be the name of a class.
     """
     label = Example("", label).label
-    if not label or len(label) > MAX_LABEL or any(unicodedata.category(char) in ("Cc", "Cs") for char in label):
-        raise ValueError(f"expected a class of 1 to {MAX_LABEL} characters without control characters")
+    if (problem := problem_with_label(label)) is not None:
+        raise ValueError(problem)
     return label
 
 
