@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -254,8 +255,32 @@ def view_table(store: Store, path: str, *, columns: Sequence[str] | None = None)
     try:
         return read_parquet(data, columns=columns)
     except DAMAGE as error:
-        advice = "List all damage of the run with fewshot verify, then run the job again"
-        raise JobError([f"{store.url(path)} is damaged ({error}). {advice}."]) from error
+        raise _damage_found(store, path, error) from error
+
+
+def view_features(store: Store, path: str) -> FeatureRows:
+    """Read a part of features for a command that only looks: what is damaged stays where it is.
+
+    Raises:
+        JobError: it is damaged, or gone.
+    """
+    try:
+        return decode(store.get(path))
+    except FileNotFoundError as error:
+        raise JobError([f"{store.url(path)} was removed meanwhile. Run the job again to make it anew."]) from error
+    except DAMAGE as error:
+        raise _damage_found(store, path, error) from error
+
+
+def view_parts(store: Store, paths: Sequence[str]) -> FeatureRows:
+    """Read several parts of features as one, some at a time. Raises as `view_features`."""
+    with ThreadPoolExecutor(READERS, thread_name_prefix="features") as pool:
+        return concatenate(list(pool.map(partial(view_features, store), paths)))
+
+
+def _damage_found(store: Store, path: str, error: Exception) -> JobError:
+    advice = "List all damage of the run with fewshot verify, then run the job again"
+    return JobError([f"{store.url(path)} is damaged ({error}). {advice}."])
 
 
 def read_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Table:

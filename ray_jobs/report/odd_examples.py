@@ -14,7 +14,7 @@ import numpy as np
 from cluster import Store
 from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import Labels
-from ray_jobs.output.feature_parts import read_parts
+from ray_jobs.output.feature_parts import view_parts
 
 SHOWN = 12
 
@@ -46,10 +46,10 @@ def find_odd_examples(store: Store, parts: Sequence[str], labels: Labels) -> lis
 
     Raises:
         StorageError: storage does not respond.
-        DamagedError, FileNotFoundError: parts are damaged or missing.
+        JobError: parts are damaged or missing. Nothing is removed: a report only looks.
     """
     digests = {image: digest for image, digest in ExampleContents.read(labels).digests.items() if digest}
-    rows = read_parts(store, parts, images=frozenset(digests.values()))
+    rows = view_parts(store, parts)
     position = {content: row for row, content in enumerate(rows.images) if rows.errors[row] is None}
     pairs = sorted(set(zip(labels.images, labels.labels, strict=True)))
     found = [(name, label) for name, label in pairs if digests.get(name) in position]

@@ -15,9 +15,9 @@ from ray_jobs.errors import JobError
 from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import support_labels
 from ray_jobs.labels import LabelEvent, LabelLedger, open_ledger
-from ray_jobs.output.feature_parts import concatenate
+from ray_jobs.output.feature_parts import view_parts
 from ray_jobs.output.layout import LABELS
-from ray_jobs.suggestion.embedded_run import EmbeddedRun, unit_rows, view_features
+from ray_jobs.suggestion.embedded_run import EmbeddedRun, unit_rows
 
 NO_CLASS = "its labels do not count as covered, and no rare class is looked for"
 
@@ -96,7 +96,7 @@ def add_examples(covered: CoveredImages, embedded: EmbeddedRun) -> str | None:
         digests = ExampleContents.read(labels).digests
     except (ClusterError, FewShotError, JobError, OSError) as error:
         return f"The examples cannot be read ({error}), so {NO_CLASS}."
-    rows = concatenate([view_features(embedded.store, part) for part in parts])
+    rows = view_parts(embedded.store, parts)
     positions, features = unit_rows(rows)
     found = {rows.images[position]: features[row] for row, position in enumerate(positions.tolist())}
     for name in labels.space.names:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import posixpath
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -17,11 +14,12 @@ from numpy.typing import NDArray
 
 from cluster import Storage, Store
 from cluster.records import Source
+from cluster.records.reading import ordered_map
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.job_file.sections import Job
-from ray_jobs.output.feature_parts import DAMAGE, READERS, FeatureRows, decode, view_table
+from ray_jobs.output.feature_parts import READERS, FeatureRows, view_features, view_table
 from ray_jobs.output.layout import present_parts, shard_of
 from ray_jobs.output.predictions import PredictionOrigin
 from ray_jobs.output.runs import Run, find_runs, no_output, open_output, open_run, stored_job
@@ -106,7 +104,7 @@ class EmbeddedRun:
             JobError: a part is damaged.
             StorageError: storage does not respond.
         """
-        return _in_order(lambda part: use(shard_of(part), view_features(self.store, part)), self.features)
+        return ordered_map(lambda part: use(shard_of(part), view_features(self.store, part)), self.features, READERS)
 
     def predicted(self, shard: str) -> pa.Table | None:
         """Read `COLUMNS` of a shard's predictions; None if there are none.
@@ -116,21 +114,6 @@ class EmbeddedRun:
         """
         part = self.predictions.get(shard)
         return None if part is None else view_table(self.store, part, columns=list(COLUMNS))
-
-
-def view_features(store: Store, path: str) -> FeatureRows:
-    """Read a part of features for a command that only looks: what is damaged stays where it is.
-
-    Raises:
-        JobError: it is damaged, or gone.
-    """
-    try:
-        return decode(store.get(path))
-    except FileNotFoundError as error:
-        raise JobError([f"{store.url(path)} was removed meanwhile. Run the job again to make it anew."]) from error
-    except DAMAGE as error:
-        advice = "List all damage of the run with fewshot verify, then run the job again"
-        raise JobError([f"{store.url(path)} is damaged ({error}). {advice}."]) from error
 
 
 def unit_rows(rows: FeatureRows) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -143,19 +126,6 @@ def unit_rows(rows: FeatureRows) -> tuple[NDArray[np.int64], NDArray[np.float32]
     read = np.flatnonzero(np.array([error is None for error in rows.errors], bool) & (lengths > 0.0))
     unit: NDArray[np.float32] = features[read] / lengths[read, None]
     return read, unit
-
-
-def _in_order(use: Callable[[str], T], parts: Iterable[str]) -> Iterator[T]:
-    waiting: deque[Future[T]] = deque()
-    pool, left = ThreadPoolExecutor(READERS, thread_name_prefix="features"), iter(parts)
-    try:
-        waiting.extend(pool.submit(use, part) for part in islice(left, READERS))
-        while waiting:
-            found = waiting.popleft().result()
-            waiting.extend(pool.submit(use, part) for part in islice(left, 1))
-            yield found
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _find_run(place: str, storage: Storage) -> Run:

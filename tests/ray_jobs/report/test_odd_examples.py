@@ -47,7 +47,7 @@ def test_the_largest_leads_come_first_with_the_other_class(tmp_path, monkeypatch
     views = np.array([[places[image]] for image in images], dtype=np.float32)
     rows = SimpleNamespace(images=images, errors=(None,) * 6 + ("damaged",), views=views)
     contents = SimpleNamespace(digests={image: image for image in images})
-    monkeypatch.setattr(odd_examples, "read_parts", lambda *_, **__: rows)
+    monkeypatch.setattr(odd_examples, "view_parts", lambda *_, **__: rows)
     monkeypatch.setattr(odd_examples.ExampleContents, "read", lambda _: contents)
     space = LabelSpace(names=("a", "b"), prompt_names=("a", "b"), descriptions=("", ""))
     labels = Labels(space, str(tmp_path), images, (0, 0, 0, 0, 1, 1, 1))
@@ -77,3 +77,16 @@ def test_examples_that_are_gone_cost_only_the_section(tmp_path, tiny_clip, caplo
     fewshot("report", place.output)
     assert report.exists()
     assert "report without odd examples" in caplog.text
+
+
+def test_a_report_leaves_damaged_features_of_examples_where_they_are(tmp_path, tiny_clip, caplog):
+    place = Place(tmp_path, tiny_clip).fill()
+    outcome = place.classify()
+    (outcome.run / "report" / "index.html").unlink()
+    blocks = list((place.output / "features").glob("*/examples-*/*.parquet"))
+    for block in blocks:
+        block.write_bytes(block.read_bytes()[:-1])
+    fewshot("report", place.output)
+    assert "report without odd examples" in caplog.text
+    assert blocks
+    assert all(block.exists() for block in blocks)
