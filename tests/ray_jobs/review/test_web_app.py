@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ray_jobs.errors import JobError
 from ray_jobs.labels.label_event import LabelEvent
 from ray_jobs.labels.label_ledger import LabelLedger, new_label
+from ray_jobs.review.decisions import read_decision
 from ray_jobs.review.screens import PLANTED_SHARE, ScreenAddress
 from tests.ray_jobs.review.reviewed_run import (
     browser,
@@ -332,3 +334,13 @@ def test_a_start_screen_is_shown_first(run: WrittenRun) -> None:
     client = browser(open_session(run), start=ScreenAddress("class", "blue"))
     assert client.get("/").headers["location"] == "/screen?kind=class&name=blue"
     assert client.get("/screens").status_code == 200
+
+
+@pytest.mark.parametrize("label", ["-1", "../x", "x" * 201, ""])
+def test_a_label_that_no_class_may_have_is_refused(label):
+    answer = {"id": 1, "answer": "label", "label": label}
+    content = {"answers": [answer], "screen": "0" * 32, "kind": "least", "name": "", "after": "", "index": "i"}
+    with pytest.raises(JobError, match="no decision about a screen") as error:
+        read_decision(json.dumps(content).encode(), most=4)
+    assert "ValueError" in str(error.value)
+    assert read_decision(json.dumps(content | {"answers": [answer | {"label": "a"}]}).encode(), most=4).answers
