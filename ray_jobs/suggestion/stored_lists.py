@@ -16,8 +16,8 @@ from ray_jobs.output.layout import SUGGESTIONS
 from ray_jobs.results.image_list import ImageList, StoredList
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
 
-HEADER = ("rank", "image", "source", "url", "reason", "similarity", "label", "score")
-"""Columns of the table."""
+HEADER = ("rank", "image", "source", "url", "why", "similarity", "predicted", "score", "label", "reason")
+"""Columns of the table. `label` is empty, to be filled in; with `reason`, `fewshot labels import` takes the table."""
 
 
 def store_list(embedded: EmbeddedRun, content: ImageList, table: Path | None = None) -> StoredList:
@@ -62,7 +62,6 @@ def csv_table(embedded: EmbeddedRun, content: ImageList) -> bytes:
     for rank, image in enumerate(content.images, start=1):
         url = embedded.image_url(image.image, image.source)
         numbers = ["" if value is None else f"{value:.4f}" for value in (image.similarity, image.score)]
-        writer.writerow(
-            (rank, image.image, image.source, url, image.reason or "", numbers[0], image.label or "", numbers[1])
-        )
+        guess = (image.reason or "", numbers[0], image.label or "", numbers[1])
+        writer.writerow((rank, image.image, image.source, url, *guess, "", content.kind))
     return file.getvalue().encode("utf-8", "surrogateescape")

@@ -11,6 +11,7 @@ import pytest
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.labels import LabelLedger, new_label
+from ray_jobs.labels.label_table import read_answers
 from ray_jobs.output.layout import LABELS
 from ray_jobs.results.image_list import ImageList
 from ray_jobs.suggestion.hash_sample import HashSample, SampledImage, hash_rank
@@ -142,6 +143,21 @@ def test_the_command_stores_a_list_and_writes_a_table(tmp_path):
     assert [row["image"] for row in rows] == [image.image for image in stored.images]
     assert rows[0]["url"] == str(tmp_path / "archive" / rows[0]["image"])
     assert "why" in done.messages
+
+
+def test_a_table_of_suggestions_can_be_filled_in_and_imported(tmp_path):
+    features, _ = keyed(6)
+    table = tmp_path / "list.csv"
+    fewshot("suggest", write_embedded(tmp_path, features).store.url(RUN), "--n", 3, "--csv", table)
+    assert read_answers(str(table)) == ([], 3)  # Predictions are not taken for answers.
+    rows = list(csv.DictReader(table.open()))
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(row | {"label": "amber"} for row in rows)
+    answers, unanswered = read_answers(str(table))
+    assert ([each.image for each in answers], unanswered) == ([row["image"] for row in rows], 0)
+    assert {(each.label, each.reason) for each in answers} == {("amber", "suggestion")}
 
 
 def test_a_table_that_exists_is_kept(tmp_path):
