@@ -177,7 +177,7 @@ def test_photographs_are_embedded_once(picture_folder, capsys):
 
 def test_a_folder_without_sets_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("FEWSHOT_BENCH_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="splits.json"):
+    with pytest.raises(FileNotFoundError, match=r"splits\.json"):
         labelled_sets.find_sets()
 
 
