@@ -73,8 +73,8 @@ million
     driver's CPU time for a shard, the growth of its memory, and files and calls of fsync for each image.
 search
     The rate at which a million features in parts are searched, and at which a sample is drawn from them, with the peak
-    of memory; and the time of choosing what to label next from that sample. The limit is reading: every part is
-    compared with its digest and unpacked. The gate is the memory of a search.
+    of memory; and the time of choosing what to label next from that sample. The limit is reading every part and
+    comparing it with its digest, which is measured beside it. Gates are the share of that rate, and memory.
 suggestion
     Only by name, and only where FEWSHOT_BENCH_DATA names a folder with sets of labelled photographs, each a folder with
     `splits.json` (`classes`, and lists of [path, class] as `train` and `test`, or as `all`): accuracy of the default
