@@ -101,7 +101,7 @@ def _chunk(group: pq.RowGroupMetaData) -> pq.ColumnChunkMetaData:
 def _is_plain(chunk: pq.ColumnChunkMetaData) -> bool:
     plain = {"PLAIN", "RLE"}  # RLE are the levels.
     is_plain: bool = chunk.physical_type == "FLOAT" and chunk.compression == "UNCOMPRESSED"
-    return is_plain and set(chunk.encodings) <= plain and not chunk.has_dictionary_page
+    return is_plain and set(chunk.encodings) <= plain
 
 
 def _pages(data: bytes, start: int, size: int) -> Iterator[NDArray[np.float32]]:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot.suggestion import Herd, Sample, herd, median_radius
-from fewshot.suggestion.herding import NEAR_DUPLICATE, kernel, largest_cosines
+from fewshot.suggestion import herding as module
+from fewshot.suggestion.herding import NEAR_DUPLICATE, candidates, kernel, largest_cosines
 
 
 def unit(rows):
@@ -135,3 +136,54 @@ def test_nothing_is_chosen_of_nothing():
 def test_the_kernel_of_no_image_is_0():
     features = drawn(0, 5)
     assert kernel(largest_cosines(features, features[:0]), 0.5).tolist() == [0.0] * 5
+
+
+def test_tiles_change_no_choice(monkeypatch):
+    features, doubt = drawn(5, 60), np.random.default_rng(5).random(60).astype(np.float32)
+
+    def chosen():
+        state = Herd.beside(Sample(features, doubt), drawn(6, 9), radius=0.7)
+        return list(herd(state, 12)), median_radius(features, 20)
+
+    whole, radius = chosen()
+    monkeypatch.setattr(module, "_TILE", 7)
+    monkeypatch.setattr(module, "_BATCH", 3)
+    assert chosen() == (whole, pytest.approx(radius))
+
+
+@pytest.mark.parametrize(("cosine", "count"), [(0.96, 2), (0.98, 1)])
+def test_near_duplicates_begin_at_a_cosine_of_97_percent(cosine, count):
+    features = np.array([[1.0, 0.0], [cosine, np.sqrt(1 - cosine**2)]], np.float32)
+    sample = Sample(features, np.ones(2, np.float32))
+    assert len(list(herd(Herd.beside(sample, features[:0], radius=0.5), 2))) == count
+    assert len(list(herd(Herd.beside(sample, features[:1], radius=0.5), 2))) == count - 1
+
+
+def test_the_first_of_equally_useful_images_is_chosen():
+    features = np.eye(4, dtype=np.float32)
+    state = Herd.beside(Sample(features, np.ones(4, np.float32)), features[:0], radius=0.5)
+    assert [row for row, _ in herd(state, 4)] == [0, 1, 2, 3]
+
+
+def test_an_image_is_chosen_once_where_near_duplicates_are_allowed():
+    features = drawn(2, 20)
+    sample = Sample(features, np.ones(20, np.float32))
+    rows = [row for row, _ in herd(Herd.beside(sample, features[:0], radius=0.5, near_duplicate=2.0), 30)]
+    assert sorted(rows) == list(range(20))
+
+
+def test_rounding_makes_no_image_nearer_than_itself():
+    assert kernel(np.array([np.nextafter(np.float32(1), np.float32(2)), 1.0], np.float32), 1e-3).tolist() == [1.0, 1.0]
+
+
+def test_a_radius_is_measured_on_the_last_images():
+    features = np.eye(3000, dtype=np.float32)
+    features[:1100] = features[0]
+    assert median_radius(features, 600) == pytest.approx(np.sqrt(2.0))
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "expected"), [(10, 60, 10), (31_622, 1, 31_622), (200_000, 60, 5000), (200_000, 4000, 8000)]
+)
+def test_as_many_can_be_chosen_as_their_cosines_allow(size, count, expected):
+    assert candidates(size, count) == expected

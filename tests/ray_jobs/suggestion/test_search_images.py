@@ -157,6 +157,20 @@ def test_no_image_that_belongs_to_the_nearest_is_passed_over(seed, dim, count):
     assert nearest & set(np.flatnonzero(exact > floor).tolist()) <= set(chosen.tolist())
 
 
+def test_few_images_of_a_large_part_are_compared_again():
+    rows = np.random.default_rng(0).normal(size=(1000, 64)).astype(np.float32)
+    chosen, read = promising(rows[:, None], np.full(64, 0.125, np.float32), 10, -np.inf)
+    assert read == 1000
+    assert 10 <= len(chosen) < 20
+
+
+def test_other_views_that_are_not_finite_take_an_image_out():
+    rows = np.ones((3, 2, 4), np.float32)
+    rows[1, 1, 0] = np.nan
+    chosen, read = promising(rows, np.full(4, 0.5, np.float32), 3, -np.inf)
+    assert (chosen.tolist(), read) == ([0, 2], 2)
+
+
 def test_equal_images_of_different_parts_are_equally_similar(tmp_path):
     row = np.random.default_rng(2).normal(size=513)
     others = np.random.default_rng(3).normal(size=(40, 513))
