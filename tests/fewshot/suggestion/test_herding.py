@@ -96,8 +96,9 @@ def test_doubt_decides_between_regions_of_one_size():
     assert (second in (0, 1), is_certain) == (True, False)
 
 
-def test_equal_doubts_are_no_reason():
-    features = drawn(3, 50)
+@given(seed=st.integers(0, 1000))
+def test_equal_doubts_are_no_reason(seed):
+    features = drawn(seed, 50)
     state = Herd.beside(Sample(features, np.full(50, 0.4, np.float32)), features[:0], radius=0.5)
     assert not any(is_doubtful for _, is_doubtful in herd(state, 10))
 
@@ -125,6 +126,10 @@ def test_equal_images_have_a_radius(size):
     assert median_radius(features, 3) > 0
     state = Herd.beside(Sample(features, np.ones(size, np.float32)), features[:0], radius=median_radius(features, 3))
     assert [row for row, _ in herd(state, 3)] == [0]
+
+
+def test_equal_images_have_a_radius_without_rounding():
+    assert median_radius(np.eye(3, dtype=np.float32)[[0, 0, 0]], 2) > 0
 
 
 def test_nothing_is_chosen_of_nothing():

@@ -157,6 +157,18 @@ def test_no_image_that_belongs_to_the_nearest_is_passed_over(seed, dim, count):
     assert nearest & set(np.flatnonzero(exact > floor).tolist()) <= set(chosen.tolist())
 
 
+def test_errors_of_float32_pass_over_no_image():
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=512) + 1e-6 * rng.normal(size=(2000, 512))).astype(np.float32)
+    unit = rng.normal(size=512)
+    unit = (unit / np.linalg.norm(unit)).astype(np.float32)
+    exact = cosines(rows, unit)
+    order = np.argsort(-exact, kind="stable")
+    for count, floor in ((2000, float(np.median(exact))), (100, -np.inf)):
+        chosen, _ = promising(rows[:, None], unit, count, floor)
+        assert set(order[:count][exact[order[:count]] > floor].tolist()) <= set(chosen.tolist())
+
+
 def test_few_images_of_a_large_part_are_compared_again():
     rows = np.random.default_rng(0).normal(size=(1000, 64)).astype(np.float32)
     chosen, read = promising(rows[:, None], np.full(64, 0.125, np.float32), 10, -np.inf)
