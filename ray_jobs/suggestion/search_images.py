@@ -167,7 +167,8 @@ def cosines(features: NDArray[np.float32], direction: NDArray[np.float32]) -> ND
     """Return the cosines of rows [r, D] of any length > 0 to a direction, [r] float32; equal rows have equal ones."""
     rows, unit = features.astype(np.float64), direction.astype(np.float64)
     similarities = np.einsum("rd,d->r", rows, unit) / np.sqrt(np.einsum("rd,rd->r", rows, rows))
-    return np.clip(similarities, -1.0, 1.0).astype(np.float32)
+    bounded: NDArray[np.float32] = np.clip(similarities, -1.0, 1.0).astype(np.float32)
+    return bounded
 
 
 def _listed(shard: str, keys: Keys, rows: list[int], similarities: list[float]) -> list[ListedImage]:
