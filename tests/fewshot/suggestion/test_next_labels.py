@@ -66,6 +66,10 @@ def test_hunted_images_are_spread_among_the_others():
     assert 0 < places[0] < places[-1] < 19
 
 
+def test_one_hunted_image_is_in_the_middle():
+    assert next_labels._spread(["a", "b", "c", "d"], ["hunted"]) == ["a", "b", "hunted", "c", "d"]
+
+
 def test_nothing_is_hunted_where_classes_are_even():
     features, labels = archive([100, 100, 100, 100])
     picks = suggest(certain(features), examples([4, 4, 4, 4]), 16, guesses=labels)

@@ -134,6 +134,16 @@ def test_images_of_any_length_are_compared(tmp_path, scale):
     assert ([image.image for image in found], read) == parts.plain_search(direction, 30)
 
 
+def test_lost_digits_of_a_tiny_image_displace_no_other(tmp_path):
+    tiny = np.full(40, 4e-23)
+    tiny[0] *= -1
+    other = np.ones(40)
+    other[0] = 0.0
+    parts = write_parts(tmp_path, np.array([tiny, other]), [2])
+    found, _ = nearest_images(parts.run(), np.full(40, 40**-0.5, np.float32), 1)
+    assert [image.image for image in found] == ["00001.jpg"]
+
+
 def test_lengths_that_overflow_are_left_out(tmp_path):
     parts = write_parts(tmp_path, np.array([[1.0, 0.0], [1e30, 0.0], [np.inf, 0.0]]), [3])
     found, read = nearest_images(parts.run(), np.array([1.0, 0.0], np.float32), 3)
