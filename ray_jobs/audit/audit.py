@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from cluster import Storage
 from ray_jobs.audit.answers import answers_in_order, estimates
-from ray_jobs.audit.learned_images import learned_images
 from ray_jobs.audit.sampling import draw_sample
 from ray_jobs.audit.stored_draw import (
     StoredDraw,
@@ -33,6 +32,10 @@ DEFAULT_IMAGES = 300
 FEWEST_IMAGES = 20
 CONFIDENCE = 0.95
 """Of every interval."""
+STORED_BEFORE = (
+    "The classifier was trained by another job: images of the archive that it may have learned from are not known, and"
+    " not left out."
+)
 COLUMNS = ("image", "label", "answer", "reason", "draw", "probability", "url")
 """Of a table of images to label."""
 
@@ -88,19 +91,18 @@ def audit(url: str, images: int | None, *, seed: int = 0, job: str | None = None
 
 
 def _draw(archive: LabelledArchive, images: int, seed: int) -> StoredDraw:
-    """Find the draw, or create it: then what the classifier learned from is looked for, once."""
+    """Find the draw, or create it."""
     known = find_draw(archive.store, draw_name(archive.run.name, seed))
     if known is not None:
         return known
-    learned, notes = learned_images(archive)
     draw = StoredDraw(
         run=archive.run.name,
         classifier=archive.classifier,
         archive=archive.source.identity,
         seed=seed,
         planned=images,
-        learned_from=tuple(sorted(learned)),
-        notes=tuple(notes),
+        learned_from=archive.run.plan.learned_from or (),
+        notes=() if archive.job.classifier.from_ is None else (STORED_BEFORE,),
     )
     return create_draw(archive.store, draw)
 

@@ -40,7 +40,7 @@ from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.inputs.example_blocks import EmbeddedExamples, Examples
 from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import by_class, ledger_of, support_labels
-from ray_jobs.inputs.ground_truth import read_given_labels
+from ray_jobs.inputs.ground_truth import learned_images, read_given_labels
 from ray_jobs.inputs.unreadable_examples import SKIP, stop_at_unreadable, unreadable_summary
 from ray_jobs.inputs.validation_examples import check_some_readable, read_validation, validation_labels
 from ray_jobs.job_file.sections import ClipSection, Job
@@ -238,7 +238,16 @@ class Classification:
         identity: list[object] = [self.labels, self.listing.contents, ground_truth, self.job.classifier.confidence]
         if self.job.escalate is not None and self.support is not None:
             identity += [escalation_identity(self.job.escalate), self.support.identity]
+        if self.learned_from:
+            identity.append(["learned from", self.learned_from])
         return run_folder(self.job.job.name, identity)
+
+    @cached_property
+    def learned_from(self) -> tuple[str, ...]:
+        """Keys of images of the archive that are examples: nothing is measured with them."""
+        if self.support is None or self.job.archive is None:
+            return ()
+        return learned_images(self.support.labels, self.job.archive, self.source)
 
     @cached_property
     def labels(self) -> str:
@@ -269,6 +278,7 @@ class Classification:
             work=self._work,
             label_set_error=self.job.classifier.set_error,
             unknown_rate=None if self.unknown is None else self.unknown.rate,
+            learned_from=self.learned_from or None,
         )
 
     @property
@@ -600,7 +610,16 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     with reporter.waiting("counting the predictions and writing the report"):
         predictions = work.predictions
         metrics = summarise(
-            work.store, work.run, job, work.listing, predictions, classifier, stages, escalated, work.unknown
+            work.store,
+            work.run,
+            job,
+            work.listing,
+            predictions,
+            classifier,
+            stages,
+            escalated,
+            work.unknown,
+            learned_from=work.learned_from,
         )
         found = work.embedded is not None and bool(work.embedded.found)
         did: Did = "the rest" if found or any(report.skipped for report in embedding) else "everything"

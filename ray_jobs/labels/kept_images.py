@@ -76,6 +76,20 @@ def kept_reference(image: ImageId) -> str:
     return f"{MARK}{_name(image)}:{image.image}"
 
 
+def key_of_kept(reference: str, archive: str) -> str | None:
+    """Return the key of the image whose copy a reference leads to.
+
+    Args:
+        reference: of an example.
+        archive: identity of an archive.
+
+    Returns:
+        None if the reference leads to no copy, or to that of an image of another archive.
+    """
+    _, _, key = reference.removeprefix(MARK).partition(":")
+    return key if reference == kept_reference(ImageId(archive, key)) else None
+
+
 def references_beside(ledger: Store) -> ReferencesBeside:
     """Return how these references are read."""
     return ReferencesBeside(MARK, ledger.url(KEPT_IMAGES), ledger.storage)

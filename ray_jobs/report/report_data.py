@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cluster import Store
 from cluster.errors import ClusterError
 from cluster.secrets import redacted
+from fewshot.data.example import plain_path
 from fewshot.errors import FewShotError
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.examples import ledger_of, support_labels
@@ -109,14 +110,16 @@ def gather(store: Store, run: str, job: Job) -> Contents:
 
 
 def _mistakes(run: Run, job: Job, *, has_scores: bool) -> Mistakes | None:
-    """Compare the predictions with the given labels, if these can still be read."""
+    """Compare the predictions with the given labels, if these can still be read, without images learned from."""
     storage = run.store.storage
     try:
-        truth = given_names(job.archive, storage) if job.archive is not None else {}
+        given = given_names(job.archive, storage) if job.archive is not None else {}
         classes = None if run.classifier is None else open_classifier(run.classifier, storage).classes
     except (ClusterError, FewShotError, JobError) as error:
         logger.warning("report without mistakes error=%s", redacted(str(error)))
         return None
+    learned = set(map(plain_path, run.plan.learned_from or ()))
+    truth = {image: label for image, label in given.items() if image not in learned}
     return find_mistakes(run.store, run.prediction_parts(), truth, classes=classes, has_scores=has_scores)
 
 

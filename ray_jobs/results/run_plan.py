@@ -68,6 +68,8 @@ class RunPlan(JsonDocument):
             have no label sets.
         unknown_rate: of a classification: largest share of images of the classes that may be called unknown; None if no
             image is.
+        learned_from: of a classification: keys of images of the archive that are examples, in ascending order; None if
+            there are none.
         protocol: of an evaluation: name of the protocol.
         cells: of an evaluation: parts of the results, paths in the output.
         example_parts: of a classification: parts of features of the examples, paths in the output.
@@ -78,7 +80,7 @@ class RunPlan(JsonDocument):
     """
 
     format_version: ClassVar[int] = 3
-    omitted: ClassVar[frozenset[str]] = frozenset({"label_set_error", "unknown_rate"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_set_error", "unknown_rate", "learned_from"})
     kind: RunKind
     job: str
     classes: int
@@ -96,6 +98,7 @@ class RunPlan(JsonDocument):
     work: PlannedWork | None = None
     label_set_error: float | None = None
     unknown_rate: float | None = None
+    learned_from: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check that a classification has an archive.

@@ -266,15 +266,19 @@ def test_warnings_come_first(tmp_path):
     assert html.index("2 units of work failed") < html.index("More images are unreadable") < html.index("Labelled")
 
 
-@pytest.mark.parametrize("learns", [False, True])
-def test_labels_of_the_ledger_are_not_said_to_be_unused(tmp_path, monkeypatch, learns):
+@pytest.mark.parametrize("stored", [None, "elsewhere/classifiers/gda/1"])
+def test_given_labels_of_a_stored_classifier_are_not_said_to_be_unused(tmp_path, monkeypatch, stored):
     run = WrittenRun(tmp_path, metrics=MEASURED)
-    support = replace(run.job.support, labels=learns)
-    monkeypatch.setattr(WrittenRun, "job", replace(run.job, support=support))
+    classifier = replace(run.job.classifier, from_=stored)
+    monkeypatch.setattr(WrittenRun, "job", replace(run.job, classifier=classifier))
     html = page_of(run.write(ALL, broken=BAD))
-    assert ("given and not trained on." in html) is not learns
-    assert ("Labels in the ledger were trained on" in html) is learns
-    assert ("the ledger of the output" in html) is learns
+    assert ("given and not trained on." in html) is (stored is None)
+
+
+def test_labels_of_the_ledger_are_named(tmp_path, monkeypatch):
+    run = WrittenRun(tmp_path)
+    monkeypatch.setattr(WrittenRun, "job", replace(run.job, support=replace(run.job.support, labels=True)))
+    assert "the ledger of the output" in page_of(run.write(ALL, broken=BAD))
 
 
 def test_escalated_images_are_shown(tmp_path):
