@@ -39,7 +39,7 @@ from ray_jobs.inputs.archive import Listing, archive_units, list_archive, open_a
 from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.inputs.example_blocks import EmbeddedExamples, Examples
 from ray_jobs.inputs.example_contents import ExampleContents
-from ray_jobs.inputs.examples import by_class, ledger_of, support_labels
+from ray_jobs.inputs.examples import by_class, learned_ledger, support_labels
 from ray_jobs.inputs.ground_truth import learned_images, read_given_labels
 from ray_jobs.inputs.unreadable_examples import SKIP, stop_at_unreadable, unreadable_summary
 from ray_jobs.inputs.validation_examples import check_some_readable, read_validation, validation_labels
@@ -470,7 +470,7 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> tuple[Exa
         needed = job.classifier.from_ is not None
         raise JobError([ESCALATE_WITHOUT_EXAMPLES if needed else "classify needs the section [support]"])
     section, dense = job.support, _needs_dense(job, stored)
-    labels = support_labels(section, store.storage, ledger=ledger_of(job))
+    labels = support_labels(section, store.storage, ledger=learned_ledger(job, store))
     _check_shares(job.classifier.hyperparameters.get("shares"), labels.space.names)
     if job.classifier.set_error is not None:
         check_pairs(examples=len(labels.images), classes=len(labels.space))

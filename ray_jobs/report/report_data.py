@@ -12,7 +12,7 @@ from cluster.secrets import redacted
 from fewshot.data.example import plain_path
 from fewshot.errors import FewShotError
 from ray_jobs.errors import JobError
-from ray_jobs.inputs.examples import ledger_of, support_labels
+from ray_jobs.inputs.examples import Labels, learned_ledger, support_labels
 from ray_jobs.inputs.ground_truth import given_names
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import open_classifier
@@ -90,7 +90,8 @@ def gather(store: Store, run: str, job: Job) -> Contents:
     mistakes = _mistakes(found, job, has_scores=has_scores) if metrics.measured is not None else None
     shown = (*(escalated.spots if escalated else ()), *(mistakes.spots if mistakes else ()))
     wanted = by_shard([*sample.spots, *shown])
-    odd, odd_pictures = _odd_examples(found, job)
+    given = _examples(found, job)
+    odd, odd_pictures = ((), {}) if given is None else _odd_examples(found, given)
     return Contents(
         run=found.name,
         job=job,
@@ -100,7 +101,7 @@ def gather(store: Store, run: str, job: Job) -> Contents:
         escalated=escalated,
         pictures=archive_pictures(job.archive, wanted, store.storage) if job.archive else {},
         labels=labels,
-        examples=example_pictures(job, [name for name, _ in labels], store.storage),
+        examples={} if given is None else example_pictures(given, [name for name, _ in labels]),
         reasons=tuple(read_reasons(store, run)),
         mistakes=mistakes,
         odd_examples=odd,
@@ -123,12 +124,22 @@ def _mistakes(run: Run, job: Job, *, has_scores: bool) -> Mistakes | None:
     return find_mistakes(run.store, run.prediction_parts(), truth, classes=classes, has_scores=has_scores)
 
 
-def _odd_examples(run: Run, job: Job) -> tuple[tuple[OddExample, ...], dict[str, str]]:
+def _examples(run: Run, job: Job) -> Labels | None:
+    """Read which images the examples are; None if there are none, or it cannot be read any more."""
+    if job.support is None:
+        return None
+    try:
+        return support_labels(job.support, run.store.storage, ledger=learned_ledger(job, run.store))
+    except (ClusterError, FewShotError, JobError, OSError) as error:
+        logger.warning("report without examples error=%s", redacted(str(error)))
+        return None
+
+
+def _odd_examples(run: Run, labels: Labels) -> tuple[tuple[OddExample, ...], dict[str, str]]:
     """Find examples that look mislabelled, with their pictures, as far as the examples can still be read."""
-    if job.support is None or not run.plan.example_parts:
+    if not run.plan.example_parts:
         return (), {}
     try:
-        labels = support_labels(job.support, run.store.storage, ledger=ledger_of(job))
         odd = find_odd_examples(run.store, run.plan.example_parts, labels)
     except (ClusterError, FewShotError, JobError, OSError) as error:
         logger.warning("report without odd examples error=%s", redacted(str(error)))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fewshot.errors import DataError
+from ray_jobs.inputs.examples import learned_ledger, support_labels
 from ray_jobs.labels import LabelEvent
 from ray_jobs.labels.kept_images import kept_path
 from ray_jobs.labels.label_table import read_answers
@@ -67,7 +68,9 @@ def test_labels_may_add_a_class(labelled: Place) -> None:
     assert labelled.classify().code == 0
     archive = LabelledArchive.open(str(labelled.output))
     assert archive.run.plan.classes == len(CLASSES) + 1
-    assert set(example_pictures(archive.job, ["red", "amber"])) == {"red", "amber"}
+    assert archive.job.support is not None
+    examples = support_labels(archive.job.support, ledger=learned_ledger(archive.job, archive.store))
+    assert set(example_pictures(examples, ["red", "amber"])) == {"red", "amber"}
 
 
 def test_images_that_are_not_there_or_unreadable_are_told_and_not_labelled(labelled: Place) -> None:

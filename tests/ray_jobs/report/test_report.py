@@ -147,9 +147,9 @@ def test_a_missing_archive_costs_only_the_pictures(tmp_path, caplog):
     html = page_of(run)
     assert pictures_in_cards(html) == 0
     assert html.count("no picture") == len(PICTURES)
-    assert [record.message.partition(" found=")[0] for record in caplog.records] == [
+    assert [re.split(" found=| error=", record.message)[0] for record in caplog.records] == [
+        "report without examples",
         "report without some pictures of=archive",
-        "report without some pictures of=examples",
     ]
 
 
