@@ -62,23 +62,20 @@ def read_ground_truth(
     Raises:
         DataError, ClusterError: see `read_given_labels`.
     """
-    labels = read_given_labels(section, storage)
-    if labels is None:
-        return None
     index = {name: i for i, name in enumerate(names)}
-    classes = [index.get(name, -1) for name in labels.space.names]
-    return {image: classes[label] for image, label in zip(_keys(labels.images), labels.labels, strict=True)}
+    given = given_names(section, storage)
+    return None if given is None else {image: index.get(name, -1) for image, name in given.items()}
 
 
-def given_names(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) -> dict[str, str]:
-    """Read labels as names, of whatever classes; none if none are given. Raises as `read_given_labels`.
+def given_names(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) -> dict[str, str] | None:
+    """Read labels as names, of whatever classes; None if none are given. Raises as `read_given_labels`.
 
     Returns:
         image key, as `plain_path` writes it, -> name of its class.
     """
     labels = read_given_labels(section, storage)
     if labels is None:
-        return {}
+        return None
     names = labels.space.names
     return {image: names[label] for image, label in zip(_keys(labels.images), labels.labels, strict=True)}
 

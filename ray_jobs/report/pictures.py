@@ -21,7 +21,8 @@ from fewshot.errors import FewShotError, UnreadableImageError
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import Labels
 from ray_jobs.job_file.sections import ArchiveSection
-from ray_jobs.report.image_sample import ROWS, Spot
+from ray_jobs.output.layout import Spot
+from ray_jobs.report.image_sample import ROWS
 
 K = TypeVar("K")
 

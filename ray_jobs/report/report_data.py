@@ -16,11 +16,12 @@ from ray_jobs.inputs.examples import Labels, learned_ledger, support_labels
 from ray_jobs.inputs.ground_truth import given_names
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import open_classifier
+from ray_jobs.output.layout import Spot
 from ray_jobs.output.runs import Run, read_run
 from ray_jobs.report.audit_section import find_audit
 from ray_jobs.report.escalated_images import EscalatedSample, read_escalated_images
 from ray_jobs.report.failures import Reason, read_reasons
-from ray_jobs.report.image_sample import Sample, Spot, by_shard, draw_sample
+from ray_jobs.report.image_sample import Sample, by_shard, draw_sample
 from ray_jobs.report.odd_examples import OddExample, find_odd_examples
 from ray_jobs.report.pictures import archive_pictures, example_pictures, pictures_of_examples
 from ray_jobs.report.wrong_labels import Mistakes, find_mistakes
@@ -114,13 +115,13 @@ def _mistakes(run: Run, job: Job, *, has_scores: bool) -> Mistakes | None:
     """Compare the predictions with the given labels, if these can still be read, without images learned from."""
     storage = run.store.storage
     try:
-        given = given_names(job.archive, storage) if job.archive is not None else {}
+        given = given_names(job.archive, storage) if job.archive is not None else None
         classes = None if run.classifier is None else open_classifier(run.classifier, storage).classes
     except (ClusterError, FewShotError, JobError) as error:
         logger.warning("report without mistakes error=%s", redacted(str(error)))
         return None
     learned = set(map(plain_path, run.plan.learned_from or ()))
-    truth = {image: label for image, label in given.items() if image not in learned}
+    truth = {image: label for image, label in (given or {}).items() if image not in learned}
     return find_mistakes(run.store, run.prediction_parts(), truth, classes=classes, has_scores=has_scores)
 
 

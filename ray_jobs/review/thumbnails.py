@@ -12,7 +12,8 @@ from typing import Protocol
 
 from cluster.errors import ClusterError
 from ray_jobs.labels.label_event import Predicted
-from ray_jobs.labels.labelled_archive import PredictedImage, Spot
+from ray_jobs.labels.labelled_archive import PredictedImage
+from ray_jobs.output.layout import Spot
 from ray_jobs.review.prediction_index import IndexedImage
 
 SIDE, LARGE_SIDE = 320, 1280

@@ -16,7 +16,7 @@ from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.errors import JobError
 from ray_jobs.output.feature_parts import FeatureRows
 from ray_jobs.results.image_list import ImageList, ListedImage
-from ray_jobs.suggestion.embedded_run import EmbeddedRun, run_path, unit_rows
+from ray_jobs.suggestion.embedded_run import EmbeddedRun, unit_rows
 from ray_jobs.suggestion.query_features import Query, embed_query
 
 
@@ -53,7 +53,7 @@ def search_images(
     found, read = nearest_images(embedded, direction, count)
     return embedded, ImageList(
         kind="search",
-        run=run_path(embedded.run),
+        run=embedded.run.folder,
         archive=archive,
         query=query.text if query.text is not None else query.image,
         requested=count,

@@ -15,7 +15,7 @@ from ray_jobs.labels import LabelEvent
 from ray_jobs.output.feature_parts import FeatureRows
 from ray_jobs.results.image_list import ImageList, ListedImage
 from ray_jobs.suggestion.covered_images import CoveredImages, add_examples, read_answers
-from ray_jobs.suggestion.embedded_run import EmbeddedRun, run_path, unit_rows
+from ray_jobs.suggestion.embedded_run import EmbeddedRun, unit_rows
 from ray_jobs.suggestion.hash_sample import UNKNOWN_DOUBT, HashSample, SampledImage
 
 SAMPLE_SIZE = 200_000
@@ -64,7 +64,7 @@ def suggest_images(
     names = list(covered.classes)
     return embedded, ImageList(
         kind="suggestion",
-        run=run_path(embedded.run),
+        run=embedded.run.folder,
         archive=archive,
         requested=count,
         considered=len(images),

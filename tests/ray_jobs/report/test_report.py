@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cluster.records import Record, Shard
+from ray_jobs.output.layout import Spot
 from ray_jobs.output.runs import read_run
 from ray_jobs.report import ensure_report, find_reports
 from ray_jobs.report.charts import CurvePoint, accuracy_by_cost, gaps_by_time, histogram
 from ray_jobs.report.failures import Broken, Reason, read_reasons, some_of_each
-from ray_jobs.report.image_sample import SHOWN, Spot, by_shard, draw_sample, evenly
+from ray_jobs.report.image_sample import SHOWN, by_shard, draw_sample, evenly
 from ray_jobs.report.markup import document, element, outside, skipped_entries
 from ray_jobs.report.pictures import archive_pictures, of_archive, thumbnail
 from ray_jobs.results import ScoreHistogram
