@@ -180,6 +180,24 @@ def test_importing_again_makes_lost_copies_anew(copied: Place) -> None:
     assert fewshot("plan", str(copied.job), "--no-probe").code == 0
 
 
+def test_a_changed_image_is_learned_from_as_it_was_labelled_last(copied: Place) -> None:
+    first = write_answers(copied.folder, {"photo_000.jpg": "amber"})
+    fewshot("labels", "import", str(copied.output), str(first))
+    put(copied.archive / "photo_000.jpg", new := picture("blue", 3000))
+    assert copied.classify().code == 0
+    assert fewshot("labels", "import", str(copied.output), str(first)).result["known"] == 1
+    second = write_answers(copied.folder, {"photo_000.jpg": "blue"})
+    result = fewshot("labels", "import", str(copied.output), str(second)).result
+    assert (result["replaced"], result["copied"]) == (1, 1)
+    ledger = LabelledArchive.open(str(copied.output)).ledger
+    (event,) = ledger.current().answers.values()
+    assert ledger.store.get(kept_path(event)) == new
+    copied.write_job(support={"labels": True}, archive={"labels": str(copied.truth)})
+    outcome = copied.classify()
+    assert (outcome.code, outcome.result["given_labels"]["learned_from"]) == (0, 1)
+    assert fewshot("verify", str(copied.output)).code == 0
+
+
 def test_answers_of_an_audit_survive_export_and_correction(copied: Place, tmp_path: Path) -> None:
     header = "image,label,reason,draw,probability"
     audit = write_answers(copied.folder, {"photo_000.jpg": "amber,audit,d1,0.25"}, header)
@@ -216,9 +234,10 @@ def test_names_that_could_be_other_references_are_copied_as_they_are(copied: Pla
     result = fewshot("labels", "import", str(copied.output), str(table)).result
     assert (result["written"], result["unreadable"]) == (len(NAMES), [])
     archive = LabelledArchive.open(str(copied.output))
-    for key in keys:
-        copy = archive.ledger.store.get(kept_path(archive.image_id(key)))
-        assert copy == contents[original_name(key)]
+    events = archive.ledger.current().of_archive(archive.source.identity)
+    assert sorted(events) == sorted(keys)
+    for key, event in events.items():
+        assert archive.ledger.store.get(kept_path(event)) == contents[original_name(key)]
     exported = tmp_path / "exported.csv"
     fewshot("labels", "export", str(copied.output), str(exported))
     assert fewshot("labels", "import", str(copied.output), str(exported)).result["known"] == len(NAMES)
