@@ -26,6 +26,7 @@ from ray_jobs.labels.current_labels import CurrentLabels
 from ray_jobs.labels.labelled_archive import LabelledArchive
 from ray_jobs.output.layout import AUDIT_RESULT, RUNS
 from ray_jobs.report import ensure_report
+from ray_jobs.report.markup import plural
 from ray_jobs.results.audit_result import AuditResult
 
 DEFAULT_IMAGES = 300
@@ -166,7 +167,8 @@ def _other_draws(archive: LabelledArchive, draw: StoredDraw, current: CurrentLab
         if name != draw.name and answers:
             run, _, seed = name.rpartition("-")
             seen = f"fewshot audit {archive.run.output}/{RUNS}/{run} --seed {seed}"
-            yield f"The ledger has {answers} answers to another draw, which do not count here: {seen}"
+            found = plural(answers, "answer to another draw, which does", "answers to another draw, which do")
+            yield f"The ledger has {found} not count here: {seen}"
 
 
 def table_to_label(done: Audit) -> tuple[bytes, int]:
