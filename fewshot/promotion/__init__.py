@@ -1,7 +1,17 @@
 """Whether a retrained classifier replaces the one in production: evidence, policies, what is too early to tell."""
 
 from fewshot.promotion.evidence import log_evidence, log_evidence_of_counts
-from fewshot.promotion.gate import POLICIES, Comparison, Decision, Policy, Verdict, judge, log_needed, shows_harm, watch
+from fewshot.promotion.gate import (
+    POLICIES,
+    Comparison,
+    Decision,
+    GateResult,
+    Policy,
+    decide,
+    log_needed,
+    shows_harm,
+    watch,
+)
 from fewshot.promotion.new_labels import NewLabels, check_new_labels
 from fewshot.promotion.outlook import ClassGuard, guard_class, labels_needed
 
@@ -10,12 +20,12 @@ __all__ = [
     "ClassGuard",
     "Comparison",
     "Decision",
+    "GateResult",
     "NewLabels",
     "Policy",
-    "Verdict",
     "check_new_labels",
+    "decide",
     "guard_class",
-    "judge",
     "labels_needed",
     "log_evidence",
     "log_evidence_of_counts",

@@ -68,7 +68,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateResult:
     """What is to be done, and on what evidence.
 
     Attributes:
@@ -99,7 +99,7 @@ def log_needed(candidate: int, *, alpha: float = ALPHA) -> float:
     return float(np.log(candidate * (candidate + 1) / (2.0 * alpha)))
 
 
-def judge(comparison: Comparison, *, margin: float = 0.0, candidate: int = 1, alpha: float = ALPHA) -> Verdict:
+def decide(comparison: Comparison, *, margin: float = 0.0, candidate: int = 1, alpha: float = ALPHA) -> GateResult:
     """Decide about a candidate by labels that neither it nor production has learned from.
 
     Args:
@@ -114,10 +114,10 @@ def judge(comparison: Comparison, *, margin: float = 0.0, candidate: int = 1, al
     needed = log_needed(candidate, alpha=alpha)
     evidence, harm = comparison.log_evidence(margin=margin), comparison.log_harm()
     decision: Decision = "promote" if evidence >= needed else "reject" if harm >= needed else "hold"
-    return Verdict(decision, evidence, harm, needed)
+    return GateResult(decision, evidence, harm, needed)
 
 
-def watch(comparison: Comparison, *, alpha: float = ALPHA) -> Verdict:
+def watch(comparison: Comparison, *, alpha: float = ALPHA) -> GateResult:
     """Decide whether a promoted classifier stays, by labels that came after its promotion.
 
     Args:
@@ -129,7 +129,7 @@ def watch(comparison: Comparison, *, alpha: float = ALPHA) -> Verdict:
     """
     evidence, harm, needed = comparison.log_evidence(), comparison.log_harm(), log_needed(1, alpha=alpha)
     decision: Decision = "reject" if harm >= needed else "promote" if evidence >= needed else "hold"
-    return Verdict(decision, evidence, harm, needed)
+    return GateResult(decision, evidence, harm, needed)
 
 
 def shows_harm(better: int, worse: int, *, alpha: float = HARM_ALPHA) -> bool:

@@ -29,14 +29,14 @@ class NewLabels:
         labels: number of new labels of classes that production knows.
         agreeing: number of them that it would have given, too.
         expected: number of them that its scores promise.
-        is_doubtful: whether a person should look.
+        is_suspicious: whether a person should look.
         classes: names of the classes that were given where production saw another one, the most surprising first.
     """
 
     labels: int
     agreeing: int
     expected: float
-    is_doubtful: bool
+    is_suspicious: bool
     classes: tuple[str, ...]
 
 
@@ -61,9 +61,9 @@ def check_new_labels(
     agrees = np.array([one == other for one, other in zip(given, predicted, strict=True)], dtype=bool)
     missing = float(scores.sum() - agrees.sum())
     spread = float(np.sqrt((scores * (1.0 - scores)).sum()))
-    is_doubtful = missing > norm.isf(alpha) * spread and missing >= floor * len(given) > 0
+    is_suspicious = missing > norm.isf(alpha) * spread and missing >= floor * len(given) > 0
     surprise: Counter[str] = Counter()
     for label, score, agreed in zip(given, scores.tolist(), agrees.tolist(), strict=True):
         surprise[label] += score - agreed
-    classes = tuple(label for label, value in surprise.most_common() if value > 0.0) if is_doubtful else ()
-    return NewLabels(len(given), int(agrees.sum()), float(scores.sum()), is_doubtful, classes)
+    classes = tuple(label for label, value in surprise.most_common() if value > 0.0) if is_suspicious else ()
+    return NewLabels(len(given), int(agrees.sum()), float(scores.sum()), is_suspicious, classes)

@@ -30,7 +30,7 @@ def labels_needed(gain: float, *, disagreement: float, log_needed: float, margin
         gain: of the candidate in accuracy, in (-1, 1).
         disagreement: d, share of images on which exactly one of both is right, in [0, 1]; at least |gain| is taken.
         log_needed: logarithm of the evidence that decides.
-        margin: as `judge`.
+        margin: as `decide`.
 
     Returns:
         the number; None if it is above `MOST_LABELS`, or if such a gain is never shown.

@@ -47,7 +47,7 @@ class Version(JsonValue):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence(JsonValue):
-    """What a decision rests on, see `fewshot.promotion.gate.Verdict`.
+    """What a decision rests on, see `fewshot.promotion.gate.GateResult`.
 
     Attributes:
         images: number of images that both versions classified.

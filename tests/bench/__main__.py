@@ -91,8 +91,8 @@ IMAGES = {
     "gpu": 8192,
 }
 SIZES = (
-    "Size of each benchmark, in what it counts: images, units, time-steps, replays or projects. Gates are set for the default"
-    f" ({', '.join(f'{name} {size:,}' for name, size in IMAGES.items())})."
+    "Size of each benchmark, in what it counts: images, units, time-steps, replays or projects. Gates are set for the"
+    f" default ({', '.join(f'{name} {size:,}' for name, size in IMAGES.items())})."
 )
 LOG_COLUMNS = 200
 """Width of tables in a file or a pipe, where nothing is cut off."""

@@ -8,7 +8,7 @@ from tests.fewshot.promotion.projects import not_worse, simulate, superior
 EQUAL, WORSE, BETTER = "equal", "1 point worse", "2 points better"
 
 
-def run(images: int, repeat: int) -> Result:  # noqa: ARG001 -- its seed is fixed
+def run(images: int, repeat: int) -> Result:
     """Simulate projects of 100 nights with 10 % disagreement.
 
     Args:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewshot.promotion import Comparison, Verdict, judge, log_evidence_of_counts, log_needed, watch
+from fewshot.promotion import Comparison, GateResult, decide, log_evidence_of_counts, log_needed, watch
 
-Judge = Callable[[int, int, int], str]
+Rule = Callable[[int, int, int], str]
 """Decides by the number of images for the candidate, the number for production, and the number of all images."""
 
 
@@ -30,7 +30,7 @@ class Outcomes:
 
 
 def superior(better: int, worse: int, images: int, *, margin: float = 0.0) -> str:
-    """Decide as `judge` does; from counts, which is faster."""
+    """Decide as `decide` does; from counts, which is faster."""
     needed = log_needed(1)
     if log_evidence_of_counts(better, worse, images, margin=margin) >= needed:
         return "promote"
@@ -42,13 +42,13 @@ def not_worse(better: int, worse: int, images: int) -> str:
     return superior(better, worse, images, margin=0.02)
 
 
-def judged(better: int, worse: int, images: int) -> Verdict:
-    """Return the verdict of `judge` itself."""
-    return judge(comparison(better, worse, images))
+def decided(better: int, worse: int, images: int) -> GateResult:
+    """Return the result of `decide` itself."""
+    return decide(comparison(better, worse, images))
 
 
-def watched(better: int, worse: int, images: int) -> Verdict:
-    """Return the verdict of `watch` itself."""
+def watched(better: int, worse: int, images: int) -> GateResult:
+    """Return the result of `watch` itself."""
     return watch(comparison(better, worse, images))
 
 
@@ -58,7 +58,7 @@ def comparison(better: int, worse: int, images: int) -> Comparison:
 
 
 def simulate(
-    decide: Judge,
+    rule: Rule,
     *,
     gain: float,
     labels: int,
@@ -70,7 +70,7 @@ def simulate(
     """Let projects run to a decision, or to the last night.
 
     Args:
-        decide: the policy.
+        rule: the policy.
         gain: true gain of the candidate in accuracy.
         labels: new ones a night.
         projects: number of them.
@@ -83,7 +83,7 @@ def simulate(
     counts = rng.multinomial(labels, shares, size=(projects, nights)).cumsum(axis=1)
     ends: dict[str, list[int]] = {"promote": [], "reject": []}
     for project in counts:
-        decision, night = _end(decide, project)
+        decision, night = _end(rule, project)
         for name, found in ends.items():
             found.append(night if name == decision else nights + 1)
     promotion, rejection = (np.array(ends[name]) for name in ("promote", "reject"))
@@ -95,8 +95,8 @@ def simulate(
     )
 
 
-def _end(decide: Judge, project: np.ndarray) -> tuple[str, int]:
+def _end(rule: Rule, project: np.ndarray) -> tuple[str, int]:
     for night, (better, worse, _) in enumerate(project.tolist(), 1):
-        if (decision := decide(better, worse, int(project[night - 1].sum()))) != "hold":
+        if (decision := rule(better, worse, int(project[night - 1].sum()))) != "hold":
             return decision, night
     return "hold", len(project)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fewshot.promotion import Comparison, judge, log_needed, shows_harm, watch
-from tests.fewshot.promotion.projects import comparison, judged, not_worse, simulate, superior, watched
+from fewshot.promotion import Comparison, decide, log_needed, shows_harm, watch
+from tests.fewshot.promotion.projects import comparison, decided, not_worse, simulate, superior, watched
 
 PROJECTS = 250
 TOO_MANY = 0.05 + 3 * (0.05 * 0.95 / PROJECTS) ** 0.5
@@ -43,21 +43,21 @@ def test_a_watched_candidate_that_is_worse_goes_and_one_that_is_better_stays() -
 
 @pytest.mark.parametrize(("better", "worse", "images"), [(0, 0, 0), (9, 9, 100), (40, 10, 200), (10, 40, 200)])
 def test_simulated_policies_decide_as_the_real_ones(better: int, worse: int, images: int) -> None:
-    assert judged(better, worse, images).decision == superior(better, worse, images)
+    assert decided(better, worse, images).decision == superior(better, worse, images)
     assert watched(better, worse, images).decision == superior(better, worse, images)
     counts = comparison(better, worse, images)
-    assert judge(counts, margin=0.02).decision == not_worse(better, worse, images)
+    assert decide(counts, margin=0.02).decision == not_worse(better, worse, images)
 
 
 def test_decisions_take_exactly_the_evidence_that_is_needed() -> None:
     just, short = comparison(18, 5, 23), comparison(17, 6, 23)
     assert short.log_evidence() < np.log(20) <= just.log_evidence()
-    assert [judge(each).decision for each in (just, short)] == ["promote", "hold"]
+    assert [decide(each).decision for each in (just, short)] == ["promote", "hold"]
     mirrored = [Comparison(-each.gains) for each in (just, short)]
-    assert [judge(each).decision for each in mirrored] == ["reject", "hold"]
+    assert [decide(each).decision for each in mirrored] == ["reject", "hold"]
     assert [watch(each).decision for each in mirrored] == ["reject", "hold"]
-    assert judge(just, candidate=2).decision == "hold"
-    assert judge(just, alpha=0.01).decision == "hold"
+    assert decide(just, candidate=2).decision == "hold"
+    assert decide(just, alpha=0.01).decision == "hold"
 
 
 def test_all_candidates_together_have_twice_the_alpha_of_the_first() -> None:
@@ -71,8 +71,8 @@ def test_weights_decide_what_a_biased_draw_says() -> None:
     """Of 60 images, 40 were drawn where the candidate is better, which is a tenth of the archive."""
     values = np.array([1] * 40 + [-1] * 20)
     weights = np.array([0.1 / (40 / 60)] * 40 + [0.9 / (20 / 60)] * 20)
-    assert judge(Comparison(values)).log_evidence > 0
-    assert judge(Comparison(values, weights / weights.mean())).log_evidence < 0
+    assert decide(Comparison(values)).log_evidence > 0
+    assert decide(Comparison(values, weights / weights.mean())).log_evidence < 0
 
 
 def test_harm_on_held_out_examples_is_a_sign_test() -> None:

@@ -33,7 +33,7 @@ def test_the_number_is_the_first_that_is_enough() -> None:
     assert below < 3.0 <= enough
 
 
-def test_a_class_fell_held_or_cannot_be_judged() -> None:
+def test_a_class_fell_held_or_cannot_be_decided() -> None:
     assert guard_class(images=200, better=2, worse=40, classes=10).state == "fell"
     assert guard_class(images=2000, better=30, worse=30, classes=10).state == "held"
     few = guard_class(images=12, better=0, worse=1, classes=10)
@@ -88,18 +88,18 @@ def poisoned(
 
 def test_a_poisoned_night_is_seen_and_its_class_named() -> None:
     found = [check_new_labels(*poisoned(0.3, seed=seed)) for seed in range(50)]
-    assert np.mean([each.is_doubtful for each in found]) >= 0.9
-    assert all(each.classes[0] == "3" for each in found if each.is_doubtful)
+    assert np.mean([each.is_suspicious for each in found]) >= 0.9
+    assert all(each.classes[0] == "3" for each in found if each.is_suspicious)
 
 
 def test_right_labels_pass_even_where_scores_are_too_high_by_eight_points() -> None:
-    assert not any(check_new_labels(*poisoned(0.0, seed=seed)).is_doubtful for seed in range(200))
-    biased = [check_new_labels(*poisoned(0.0, labels=400, bias=0.08, seed=seed)).is_doubtful for seed in range(100)]
+    assert not any(check_new_labels(*poisoned(0.0, seed=seed)).is_suspicious for seed in range(200))
+    biased = [check_new_labels(*poisoned(0.0, labels=400, bias=0.08, seed=seed)).is_suspicious for seed in range(100)]
     assert np.mean(biased) <= 0.25
 
 
 def test_few_labels_and_none_are_no_reason_to_wait() -> None:
-    assert not check_new_labels(["a"], ["b"], np.array([0.9])).is_doubtful
-    assert not check_new_labels([], [], np.zeros(0)).is_doubtful
+    assert not check_new_labels(["a"], ["b"], np.array([0.9])).is_suspicious
+    assert not check_new_labels([], [], np.zeros(0)).is_suspicious
     with pytest.raises(ValueError, match="as many labels as predictions"):
         check_new_labels(["a"], [], np.zeros(0))
