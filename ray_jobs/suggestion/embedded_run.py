@@ -103,7 +103,15 @@ class EmbeddedRun:
             JobError: a part is damaged.
             StorageError: storage does not respond.
         """
-        return ordered_map(lambda part: use(shard_of(part), view_features(self.store, part)), self.features, READERS)
+        return self.map_parts(lambda part: use(shard_of(part), view_features(self.store, part)))
+
+    def map_parts(self, use: Callable[[str], T]) -> Iterator[T]:
+        """Yield what is made of each part of features, in the archive's order.
+
+        Args:
+            use: takes the path of a part; runs in several threads.
+        """
+        return ordered_map(use, self.features, READERS)
 
     def predicted(self, shard: str) -> pa.Table | None:
         """Read `COLUMNS` of a shard's predictions; None if there are none.

@@ -60,6 +60,7 @@ RUN = {
     "million": million.run,
     "search": search.run,
     "suggestion": suggestion.run,
+    "suggestion_parts": suggestion.run_parts,
     "random_labels": random_labels.run,
     "report": report.run,
     "review": review.run,
@@ -85,6 +86,7 @@ IMAGES = {
     "million": 1_000_000,
     "search": 1_000_000,
     "suggestion": 100_000,
+    "suggestion_parts": 100_000,
     "random_labels": 100_000,
     "report": 1_000_000,
     "review": 1_000_000,
@@ -97,7 +99,7 @@ SIZES = (
 LOG_COLUMNS = 200
 """Width of tables in a file or a pipe, where nothing is cut off."""
 Name = StrEnum("Name", list(RUN))
-BY_NAME = ("gpu", "suggestion", "random_labels")
+BY_NAME = ("gpu", "suggestion", "suggestion_parts", "random_labels")
 """What takes a GPU, or labelled photographs."""
 ON_ANY_MACHINE = [name for name in Name if name not in BY_NAME]
 
