@@ -8,7 +8,6 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 from cluster import Storage
@@ -290,21 +289,6 @@ def _event(given: GivenAnswer, *, archive: str, by: str, predicted: PredictedIma
         probability=given.probability,
         predicted=None if predicted is None else predicted.predicted,
     )
-
-
-def write_new_table(path: Path, data: bytes) -> None:
-    """Write a table to a file of this machine that does not exist yet.
-
-    Raises:
-        JobError: it does, or it cannot be written.
-    """
-    try:
-        with path.open("xb") as file:
-            file.write(data)
-    except FileExistsError as error:
-        raise JobError([f"{path} exists; name another file, or remove it"]) from error
-    except OSError as error:
-        raise JobError([f"{path} cannot be written: {error}"]) from error
 
 
 def labels_table(events: Mapping[str, LabelEvent]) -> bytes:

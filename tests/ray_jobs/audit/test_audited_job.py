@@ -51,6 +51,22 @@ def test_a_run_is_audited(place):
     assert "exists; name another file" in again.messages
 
 
+def test_no_table_is_written_into_the_archive(place):
+    before = sorted(place.archive.rglob("*"))
+    inside = str(place.archive / "new.csv")
+    for words in (
+        ("audit", place.output, "--n", "30", "--table", inside),
+        ("labels", "export", place.output, inside),
+        ("suggest", place.output, "--n", "3", "--csv", inside),
+        ("search", place.output, "--image", place.archive / "photo_000.jpg", "--csv", inside),
+        ("export", place.output, "--to", "csv", "--out", inside),
+    ):
+        done = fewshot(*words)
+        assert done.code == 2, words
+        assert "new.csv lies in the archive" in done.messages
+    assert sorted(place.archive.rglob("*")) == before
+
+
 def test_examples_in_the_archive_are_left_out(place):
     examples = place.folder / "examples.csv"
     chosen = {f"archive/photo_{i:03}.jpg": CLASSES[i % len(CLASSES)] for i in range(6)}

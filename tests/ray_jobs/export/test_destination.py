@@ -14,6 +14,7 @@ import pytest
 from ray_jobs.errors import JobError
 from ray_jobs.export.destination import MANIFEST
 from ray_jobs.export.exported_rows import ExportedRows
+from ray_jobs.export.format_table import FORMATS
 from tests.ray_jobs.export.exports import export, pictures, write_rows
 from tests.ray_jobs.written_run import RUN, WrittenRun
 
@@ -109,9 +110,20 @@ def test_another_kind_of_place_is_refused(run, tmp_path, to, kind):
         export(run, to, out, overwrite=True)
 
 
-def test_a_place_in_the_archive_is_refused(run):
-    with pytest.raises(JobError, match="lies in the archive"):
-        export(run, "imagefolder", run.folder / "archive" / "sorted")
+@pytest.mark.parametrize("each", FORMATS, ids=lambda each: each.name)
+@pytest.mark.parametrize("place", ["archive", "output/predictions"])
+def test_a_place_among_images_or_results_is_refused(run, each, place):
+    before = sorted(run.folder.rglob("*"))
+    with pytest.raises(JobError, match=r"--out: .*/new lies in .*; name a place outside"):
+        export(run, each.name, run.folder / place / "new", overwrite=True)
+    assert sorted(run.folder.rglob("*")) == before
+
+
+def test_an_export_around_the_archive_is_not_replaced(tmp_path):
+    run = WrittenRun(tmp_path / "sorted").write(pictures("a.jpg"))
+    (tmp_path / "sorted" / MANIFEST).write_text("{}")
+    with pytest.raises(JobError, match="holds the archive"):
+        export(run, "xmp", tmp_path / "sorted", overwrite=True)
 
 
 def test_a_place_without_a_name_is_refused(run):
