@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 from torchvision.datasets import ImageFolder
 
 from ray_jobs.errors import JobError
@@ -106,9 +107,8 @@ def test_coco_has_what_its_specification_requires(run, labelled, images, tmp_pat
 
 
 def test_pycocotools_reads_coco(run, labelled, tmp_path):
-    coco = pytest.importorskip("pycocotools.coco")
     export(run, "coco", tmp_path / "out.json", statuses=ALL_STATUSES)
-    read = coco.COCO(str(tmp_path / "out.json"))
+    read = COCO(str(tmp_path / "out.json"))
     assert len(read.getAnnIds()) == len(labelled)
     amber = read.getImgIds(catIds=read.getCatIds(catNms=["amber"]))
     expected = {key for key, row in labelled.items() if row["label"] == "amber"}
@@ -157,7 +157,6 @@ def test_the_metadata_of_a_hugging_face_folder_name_its_files(run, labelled, tmp
 
 @pytest.mark.slow
 def test_datasets_reads_the_hugging_face_folder(run, labelled, tmp_path):
-    pytest.importorskip("datasets")
     export(run, "huggingface", tmp_path / "out")
     code = (
         "import json, sys; from datasets import load_dataset; rows = load_dataset(sys.argv[1])['train']\n"
