@@ -94,6 +94,8 @@ def _checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]
         yield Check("[cluster] address", lambda: _check_address(address))
     if (escalate := job.escalate) is not None and _escalates(job, needs):
         yield Check("[escalate] model", escalate.spec.check)
+        if job.classifier.max_error_from == "audit" and "archive" in needs:
+            yield Check("[classifier] max_error_from", _refuse_audited_escalation)
         if job.classifier.guarantee is not None and "archive" in needs:
             yield Check("[classifier] guarantee", _refuse_escalated_sets)
         if escalate.hyperparameters:
@@ -221,6 +223,13 @@ def _check_address(address: str) -> None:
 
 def _refuse_evaluation() -> None:
     raise ValueError("an evaluation trains its classifiers from the splits; remove from")
+
+
+def _refuse_audited_escalation() -> None:
+    raise ValueError(
+        "an audit says nothing of what a diffusion model decides, which has other labels. Remove max_error_from, or"
+        " [escalate]"
+    )
 
 
 def _refuse_escalated_sets() -> None:

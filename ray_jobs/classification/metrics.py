@@ -39,7 +39,7 @@ from ray_jobs.results.classification_metrics import (
     Reliability,
     ScoreHistogram,
 )
-from ray_jobs.results.error_limits import LabelledShare
+from ray_jobs.results.error_limits import AuditedThreshold, LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary, MeasuredEscalation
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def summarise(
     stages: Sequence[StageReport],
     escalated: EscalationSummary | None = None,
     unknown: UnknownPlan | None = None,
+    audited: AuditedThreshold | None = None,
 ) -> ClassificationMetrics:
     """Count a run's predictions and write `failures.parquet` and, last, `metrics.json`.
 
@@ -77,6 +78,7 @@ def summarise(
         stages: what became of the units.
         escalated: what the diffusion model decided; None if nothing.
         unknown: the test of images of no class; None if no image was tested.
+        audited: the audit that the threshold is from; None if it is from the examples.
 
     Raises:
         DamagedError: parts are damaged, and were removed.
@@ -121,6 +123,7 @@ def summarise(
         part_bytes=tuple(counts.part_bytes),
         label_sets=None if sets is None or rule is None else sets.summary(rule.max_error),
         unknown=counts.unknown.summary(unknown, images=counts.status["unknown"]),
+        audited=audited,
     )
     store.put(f"{run}/{METRICS}", metrics.to_bytes())
     return metrics

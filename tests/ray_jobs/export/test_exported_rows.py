@@ -59,6 +59,11 @@ def test_a_score_at_the_limit_passes(run, out):
     assert export(run, "jsonl", out, min_score=score, overwrite=True).rows == 1
 
 
+def test_a_limit_is_rounded_as_scores_are(tmp_path, out):
+    run = write_rows(tmp_path / "run", 100)  # Scores of 0.00, 0.01 and so on; 0.7 as a float32 is below 0.7.
+    assert export(run, "csv", out, min_score=0.7).rows == 30
+
+
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
