@@ -79,6 +79,8 @@ def _show_quality(reporter: Reporter, metrics: ClassificationMetrics) -> None:
             f" accuracy {_percent(measured.accuracy)}, calibration error {_percent(measured.ece)};"
             f" {_percent(measured.coverage)} {labelled}, at accuracy {_percent(measured.accuracy_of_accepted)}"
         )
+    if metrics.audit is not None:
+        reporter.say(metrics.audit.sentence())
     for reason in unused_labels(metrics.given_labels, is_tested=metrics.unknown is not None):
         reporter.say(reason, style="yellow")
 

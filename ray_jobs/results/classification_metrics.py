@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ray_jobs.results.audit_result import AuditSummary
 from ray_jobs.results.error_limits import AuditedThreshold, LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary
 from ray_jobs.results.json_format import JsonDocument, JsonValue
@@ -201,10 +202,12 @@ class ClassificationMetrics(JsonDocument):
         label_sets: what became of the label sets; None if images have none.
         unknown: what became of the test of images of no class; None without it.
         audited: the audit that the threshold is from; None where it is from the examples.
+        audit: what an audit of this run says, the one with the most answers; None as long as there is none. The only
+            value that changes after the run.
     """
 
     format_version: ClassVar[int] = 2
-    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets", "unknown", "audited"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets", "unknown", "audited", "audit"})
     complete: bool
     failed_units: int
     too_many_unreadable: bool
@@ -235,6 +238,7 @@ class ClassificationMetrics(JsonDocument):
     label_sets: LabelSetSummary | None = None
     unknown: UnknownImages | None = None
     audited: AuditedThreshold | None = None
+    audit: AuditSummary | None = None
 
     @property
     def statuses(self) -> tuple[Status, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def test_a_run_is_audited(place):
     accuracy = second.result["estimates"]["accuracy"]
     assert accuracy["value"] == pytest.approx(accuracy["low"]) == pytest.approx(accuracy["high"])
     assert "right predictions" in second.messages
+    run = Path(place.output, "runs", second.result["run"])
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["audit"]["accuracy"] == accuracy
+    assert (metrics["audit"]["draw"], metrics["audit"]["answered"]) == (second.result["draw"], 18)
+    assert metrics["held_out"]["images"] > 0
+    done = place.classify()
+    assert (done.result["did"], done.result["audit"]) == ("nothing", metrics["audit"])
+    assert "by an audit of 18 of 18 images, right predictions" in done.messages
+    assert fewshot("verify", str(place.output)).code == 0
     again = fewshot("audit", str(place.output), "--table", str(table))
     assert (again.code, again.result) == (2, None)
     assert "exists; name another file" in again.messages
