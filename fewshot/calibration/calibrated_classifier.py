@@ -110,8 +110,8 @@ class CalibratedClassifier:
         """
         scores = self.held_out.scores
         coverage = float((scores >= threshold).mean()) if len(scores) else 0.0
-        about = {"max_error": None, "confidence": confidence, "coverage": coverage, "error_bound": None}
-        return replace(self, threshold=threshold, report=replace(self.report, **about))
+        report = replace(self.report, max_error=None, confidence=confidence, coverage=coverage, error_bound=None)
+        return replace(self, threshold=threshold, report=report)
 
     @property
     def has_scores(self) -> bool:
