@@ -88,6 +88,15 @@ def test_jsonl_reads_back_equal(run, rows, tmp_path):
     assert len(pd.read_json(io.StringIO(text), lines=True)) == len(rows)
 
 
+def test_no_line_end_of_unicode_ends_a_line(tmp_path):
+    keys = ("a\u2028b.jpg", "a\u2029b.jpg", "a\x85b.jpg", "plain.jpg")
+    run = WrittenRun(tmp_path / "run", classes=("one\u2028two",)).write(pictures(*keys), kind="parquet")
+    assert export(run, "jsonl", tmp_path / "out").rows == 4
+    lines = (tmp_path / "out").read_text(encoding="utf-8").splitlines()  # At every line end of Unicode.
+    assert {json.loads(line)["top_labels"][0] for line in lines} == {"one\u2028two"}
+    assert len(lines) == 4
+
+
 def test_coco_has_what_its_specification_requires(run, labelled, images, tmp_path):
     export(run, "coco", tmp_path / "out.json")
     document = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
@@ -234,15 +243,15 @@ def test_sidecars_have_the_label_as_a_keyword(run, labelled, tmp_path):
 
 
 def test_labels_that_xml_cannot_hold_are_written_all_the_same(tmp_path):
-    classes = ('a<b> & "c"', "bell\x07", "a|b")
-    run = WrittenRun(tmp_path / "run", classes=classes).write(pictures("0.jpg", "1.jpg", "2.jpg"))
-    export(run, "xmp", tmp_path / "out")
+    classes = ("a|b", 'a<b> & "c"', "bell\x07")
+    run = WrittenRun(tmp_path / "run", classes=classes).write(pictures("0.jpg", "1.jpg", "2.jpg", "3.jpg"))
+    assert export(run, "xmp", tmp_path / "out").rows == 3
     export(run, "labelstudio", tmp_path / "tasks")
     config = ET.fromstring((tmp_path / "tasks" / "config.xml").read_bytes())
     assert {choice.get("value") for choice in config.iter("Choice")} == {'a<b> & "c"', "bell\ufffd", "a|b"}
     for path in (tmp_path / "out").rglob("*.xmp"):
         keyword = ET.fromstring(path.read_bytes()).find(f".//{{{LR}}}hierarchicalSubject//{{{RDF}}}li")
-        assert keyword.text.count("|") == 1
+        assert keyword.text in ("fewshot|a/b", 'fewshot|a<b> & "c"', "fewshot|bell\ufffd")
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar", "zip", "parquet"])
