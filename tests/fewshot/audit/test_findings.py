@@ -219,6 +219,19 @@ def test_the_strictest_threshold_is_tested_first():
     assert 0.4 < limit.threshold < 0.6
 
 
+def test_a_threshold_passes_with_the_answer_at_which_its_bet_does():
+    audit = made_up(np.full(5000, 0.9), np.full(5000, True)).audit(120)
+
+    def passes(count):
+        return error_limit(replace(audit, answers=audit.answers[:count]), 0.1, confidence=0.9).threshold is not None
+
+    def capital(count):
+        return log_capital(Bets.without_guesses(np.ones(count), planned=120, population=5000), 0.9, alpha=0.1)[-1]
+
+    first = next(count for count in range(1, 121) if passes(count))
+    assert capital(first - 1) < np.log(10) <= capital(first)
+
+
 def test_both_bounds_share_the_probability_of_failure():
     bets = Bets.without_guesses(np.tile([1.0, 1.0, 0.0], 20), planned=60, population=500)
     share = _share([None, None], [bets, bets], alpha=0.1)

@@ -155,6 +155,17 @@ def test_links_take_the_place_of_copies(run, labelled, tmp_path):
         }
 
 
+def test_a_class_called_like_a_status_has_a_folder_of_its_own(tmp_path):
+    run = WrittenRun(tmp_path / "run", classes=("_abstained", "other")).write(pictures(*"abcdef"), kind="parquet")
+    export(run, "imagefolder", tmp_path / "out", statuses=("ok", "abstained"))
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        found = {(row["status"], row["label"], row["file"].partition("/")[0]) for row in csv.DictReader(file)}
+    expected = {("abstained", "", "_abstained"), ("ok", "_abstained", "_abstained-2"), ("ok", "other", "other")}
+    assert found == expected
+    names = json.loads((tmp_path / "out" / "classes.json").read_text())
+    assert names == {"_abstained-2": "_abstained", "other": "other"}
+
+
 def test_the_metadata_of_a_hugging_face_folder_name_its_files(run, labelled, tmp_path):
     export(run, "huggingface", tmp_path / "out")
     table = pq.read_table(tmp_path / "out" / "metadata.parquet").to_pylist()
