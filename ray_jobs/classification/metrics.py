@@ -39,7 +39,7 @@ from ray_jobs.results.classification_metrics import (
     Reliability,
     ScoreHistogram,
 )
-from ray_jobs.results.error_limits import LabelledShare
+from ray_jobs.results.error_limits import AuditedThreshold, LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary, MeasuredEscalation
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def summarise(
     stages: Sequence[StageReport],
     escalated: EscalationSummary | None = None,
     unknown: UnknownPlan | None = None,
+    audited: AuditedThreshold | None = None,
     *,
     learned_from: Collection[str] = (),
 ) -> ClassificationMetrics:
@@ -79,6 +80,7 @@ def summarise(
         stages: what became of the units.
         escalated: what the diffusion model decided; None if nothing.
         unknown: the test of images of no class; None if no image was tested.
+        audited: the audit that the threshold is from; None if it is from the examples.
         learned_from: keys of images of the archive that are examples; nothing is measured with their labels.
 
     Raises:
@@ -126,6 +128,7 @@ def summarise(
         part_bytes=tuple(counts.part_bytes),
         label_sets=None if sets is None or rule is None else sets.summary(rule.max_error),
         unknown=counts.unknown.summary(unknown, images=counts.status["unknown"]),
+        audited=audited,
     )
     store.put(f"{run}/{METRICS}", metrics.to_bytes())
     return metrics

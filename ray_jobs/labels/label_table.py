@@ -8,7 +8,6 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 from cluster import Storage
@@ -311,21 +310,6 @@ def _event(
         predicted=None if predicted is None else predicted.predicted,
         content=None if kept is None else kept.content,
     )
-
-
-def write_new_table(path: Path, data: bytes) -> None:
-    """Write a table to a file of this machine that does not exist yet.
-
-    Raises:
-        JobError: it does, or it cannot be written.
-    """
-    try:
-        with path.open("xb") as file:
-            file.write(data)
-    except FileExistsError as error:
-        raise JobError([f"{path} exists; name another file, or remove it"]) from error
-    except OSError as error:
-        raise JobError([f"{path} cannot be written: {error}"]) from error
 
 
 def labels_table(events: Mapping[str, LabelEvent]) -> bytes:

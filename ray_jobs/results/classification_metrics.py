@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ray_jobs.results.error_limits import LabelledShare
+from ray_jobs.results.audit_result import AuditSummary
+from ray_jobs.results.error_limits import AuditedThreshold, LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary
 from ray_jobs.results.json_format import JsonDocument, JsonValue
 from ray_jobs.results.label_sets import LabelSetSummary
@@ -204,10 +205,13 @@ class ClassificationMetrics(JsonDocument):
         part_bytes: length of each part of predictions, in the archive's order; 0 for one that is missing.
         label_sets: what became of the label sets; None if images have none.
         unknown: what became of the test of images of no class; None without it.
+        audited: the audit that the threshold is from; None where it is from the examples.
+        audit: what an audit of this run says, the one with the most answers; None as long as there is none. The only
+            value that changes after the run.
     """
 
     format_version: ClassVar[int] = 2
-    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets", "unknown"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets", "unknown", "audited", "audit"})
     complete: bool
     failed_units: int
     too_many_unreadable: bool
@@ -237,6 +241,8 @@ class ClassificationMetrics(JsonDocument):
     labelled_shares: tuple[LabelledShare, ...] = ()
     label_sets: LabelSetSummary | None = None
     unknown: UnknownImages | None = None
+    audited: AuditedThreshold | None = None
+    audit: AuditSummary | None = None
 
     @property
     def statuses(self) -> tuple[Status, ...]:

@@ -20,6 +20,7 @@ from tests.bench import (
     decode,
     device,
     diffusion,
+    export,
     gpu,
     job,
     large,
@@ -64,6 +65,7 @@ RUN = {
     "random_labels": random_labels.run,
     "report": report.run,
     "review": review.run,
+    "export": export.run,
     "gpu": gpu.run,
 }
 IMAGES = {
@@ -90,6 +92,7 @@ IMAGES = {
     "random_labels": 100_000,
     "report": 1_000_000,
     "review": 1_000_000,
+    "export": 1_000_000,
     "gpu": 8192,
 }
 SIZES = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -36,9 +37,34 @@ def test_a_run_is_audited(copied):
     accuracy = second.result["estimates"]["accuracy"]
     assert accuracy["value"] == pytest.approx(accuracy["low"]) == pytest.approx(accuracy["high"])
     assert "right predictions" in second.messages
+    run = Path(copied.output, "runs", second.result["run"])
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["audit"]["accuracy"] == accuracy
+    assert (metrics["audit"]["draw"], metrics["audit"]["answered"]) == (second.result["draw"], 18)
+    assert metrics["held_out"]["images"] > 0
+    done = copied.classify()
+    assert (done.result["did"], done.result["audit"]) == ("nothing", metrics["audit"])
+    assert "by an audit of 18 of 18 images, right predictions" in done.messages
+    assert fewshot("verify", str(copied.output)).code == 0
     again = fewshot("audit", str(copied.output), "--table", str(table))
     assert (again.code, again.result) == (2, None)
     assert "exists; name another file" in again.messages
+
+
+def test_no_table_is_written_into_the_archive(copied):
+    before = sorted(copied.archive.rglob("*"))
+    inside = str(copied.archive / "new.csv")
+    for words in (
+        ("audit", copied.output, "--n", "30", "--table", inside),
+        ("labels", "export", copied.output, inside),
+        ("suggest", copied.output, "--n", "3", "--csv", inside),
+        ("search", copied.output, "--image", copied.archive / "photo_000.jpg", "--csv", inside),
+        ("export", copied.output, "--to", "csv", "--out", inside),
+    ):
+        done = fewshot(*words)
+        assert done.code == 2, words
+        assert "new.csv lies in the archive" in done.messages
+    assert sorted(copied.archive.rglob("*")) == before
 
 
 def test_examples_in_the_archive_are_left_out(copied):
