@@ -117,12 +117,8 @@ def other_run(against: str, archive: LabelledArchive) -> Run:
     """
     other = LabelledArchive.open(against, archive.store.storage)
     if other.source.identity != archive.source.identity:
-        raise JobError(
-            [
-                f"--against {against}: that run classified {other.source.uri}, and this one {archive.source.uri};"
-                " only runs of one archive can be compared (two addresses of one archive need the same archive.id)"
-            ]
-        )
+        problem = f"--against {against}: that run classified {other.source.uri}, and this one {archive.source.uri}"
+        raise JobError([f"{problem}; compare runs of one archive (two addresses of it need the same archive.id)"])
     return other.run
 
 

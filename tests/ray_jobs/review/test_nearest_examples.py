@@ -73,10 +73,12 @@ def test_the_nearest_examples_are_those_of_a_plain_loop(session: ReviewSession) 
 
 def test_only_the_part_of_the_image_is_read_and_the_examples_once(session: ReviewSession) -> None:
     images = session.index.images([1, 2])
-    with patch.object(nearest_examples, "view_features", wraps=nearest_examples.view_features) as view:
-        with patch.object(nearest_examples, "view_parts", wraps=nearest_examples.view_parts) as view_examples:
-            for image in images:
-                session.nearest.find(image)
+    with (
+        patch.object(nearest_examples, "view_features", wraps=nearest_examples.view_features) as view,
+        patch.object(nearest_examples, "view_parts", wraps=nearest_examples.view_parts) as view_examples,
+    ):
+        for image in images:
+            session.nearest.find(image)
     assert [shard_of(call.args[1]) for call in view.call_args_list] == [image.shard for image in images]
     assert view_examples.call_count == 1
 
