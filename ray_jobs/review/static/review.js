@@ -7,6 +7,7 @@ const body = document.body.dataset;
 const byId = (id) => document.getElementById(id);
 const grid = byId("grid");
 const items = grid ? [...grid.children] : [];
+byId("no-script").remove();
 const statusLine = byId("status");
 const dialogs = { classes: byId("classes"), closer: byId("closer"), keys: byId("keys") };
 const states = items.map(() => null); // null; "marked"; or {answer, label}

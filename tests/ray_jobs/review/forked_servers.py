@@ -83,14 +83,21 @@ def _main() -> None:
     for line in sys.stdin:
         command, *words = json.loads(line)
         if command == "kill":
-            os.kill(server, signal.SIGKILL)
-            os.waitpid(server, 0)
+            _kill(server)
+            server = 0
             _reply("")
         else:
             server = os.fork()
             if not server:
                 _serve(*words)
                 os._exit(1)
+    if server:  # The test has ended without a word.
+        _kill(server)
+
+
+def _kill(server: int) -> None:
+    os.kill(server, signal.SIGKILL)
+    os.waitpid(server, 0)
 
 
 if __name__ == "__main__":

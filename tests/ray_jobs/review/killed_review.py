@@ -43,7 +43,9 @@ ALLOWED = ("net::ERR_CONNECTION_", "net::ERR_EMPTY_RESPONSE", "status of 403", "
 """What the console may say of a server that is gone, and of the new one before its URL was opened."""
 STATE = """() => {
   if (location.protocol === "chrome-error:") return "gone";
-  if (document.readyState !== "complete" || typeof wake === "undefined") return null;
+  if (document.readyState !== "complete") return null;
+  if (document.getElementById("no-script")) return "bare";
+  if (typeof wake === "undefined") return null;
   const asks = dialogs.classes.open && labels === null;
   if (wake || missing.size || (asks && !byId("no-labels").hidden)) return "gone";
   return sending || asks ? null : "here";
@@ -89,11 +91,11 @@ class KilledReview:
 
     def settle(self) -> None:
         """Wait until the page has what it asked for; if it says that the server is gone, start another one."""
-        if self.page.wait_for_function(STATE).json_value() == "here":
+        if (state := self.page.wait_for_function(STATE).json_value()) == "here":
             return
         if not self.server.runs:
             self._restart()
-        if self.page.url.startswith("chrome-error:"):
+        if state == "bare" or self.page.url.startswith("chrome-error:"):
             self.page.reload()
         elif self.page.evaluate("wake !== null"):
             press(self.page, "Enter")  # Sends it at once; the page would do so by itself.
