@@ -188,7 +188,7 @@ def _label_screen(page: Any, truths: Mapping[str, str], labels: Sequence[str]) -
     keys = keys_of_screen(screen, labels)
     for key in keys[:-1]:
         press(page, key)
-        page.wait_for_function("!dialogs.classes.open || labels !== null")
+        page.wait_for_function("() => !dialogs.classes.open || labels !== null")
     decide(page)
     return keys
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -135,8 +137,8 @@ def test_a_planted_image_lists_what_was_really_predicted_behind_what_is_proposed
 def test_runs_that_number_classes_differently_agree_by_name(tmp_path: Path) -> None:
     images = {f"{place:03}.png": data for place, data in enumerate(pictures(30).values())}
     run = written_run(tmp_path / "one", images)
-    turned = dict(sorted(images.items(), reverse=True))
-    same = written_run(tmp_path / "same", turned, classes=("cyan", "blue", "amber"))
+    more = {"-.png": images["000.png"]} | images
+    same = written_run(tmp_path / "same", more, classes=("cyan", "amber", "blue"))
     session = open_session(run, other=index_path(same))
     assert len(shown(browser(session).get("/screen?kind=disagreements").text)) == 0
 
@@ -144,11 +146,13 @@ def test_runs_that_number_classes_differently_agree_by_name(tmp_path: Path) -> N
 def test_disagreements_are_sorted_by_the_run_that_is_less_sure(tmp_path: Path) -> None:
     images = {f"{place:03}.png": data for place, data in enumerate(pictures(9).values())}
     run = written_run(tmp_path / "one", images)
-    turned = dict(sorted(images.items(), reverse=True))
-    other = written_run(tmp_path / "two", turned, classes=("violet",))
-    session = open_session(run, other=index_path(other), size=9)
+    other = index_path(written_run(tmp_path / "two", images, classes=("violet",)))
+    with closing(sqlite3.connect(other)) as database:
+        database.execute("UPDATE images SET certainty = 1.0 - certainty")
+        database.commit()
+    session = open_session(run, other=other, size=9)
     keys = [each["key"] for each in shown(browser(session).get("/screen?kind=disagreements").text)]
-    assert [int(key[:3]) for key in keys] == [4, 3, 5, 2, 6, 1, 7, 0, 8]
+    assert [abs(int(key[:3]) - 4) for key in keys] == [0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
 def walked(session: ReviewSession, address: str) -> list[str]:
