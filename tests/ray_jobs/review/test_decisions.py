@@ -192,3 +192,18 @@ def test_an_undone_image_is_on_its_screen_again_and_counts_no_more(run: WrittenR
     client.post("/undo", json={"batch": progress.last.id})
     assert session.class_counts()["amber"] == (20, 0)
     assert shown(client.get("/screen?kind=class&name=amber").text) == first
+
+
+def test_an_undo_of_one_image_leaves_the_others_answered(run: WrittenRun) -> None:
+    session = open_session(run, size=5)
+    client = browser(session)
+    client.post("/decide", json=decision(client.get("/screen?kind=class&name=amber").text))
+    page = client.get("/screen?kind=class&name=amber").text
+    one = {"id": int(shown(page)[0]["id"]), "answer": "unknown"}
+    client.post("/decide", json=decision(page, [one]))
+    assert session.class_counts()["amber"] == (20, 6)
+    progress = session.progress()
+    assert progress.last is not None
+    client.post("/undo", json={"batch": progress.last.id})
+    assert session.class_counts()["amber"] == (20, 5)
+    assert shown(client.get("/screen?kind=class&name=amber").text) == shown(page)
