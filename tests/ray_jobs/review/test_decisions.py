@@ -207,3 +207,12 @@ def test_an_undo_of_one_image_leaves_the_others_answered(run: WrittenRun) -> Non
     client.post("/undo", json={"batch": progress.last.id})
     assert session.class_counts()["amber"] == (20, 5)
     assert shown(client.get("/screen?kind=class&name=amber").text) == shown(page)
+
+
+def test_a_decision_about_the_screen_of_another_run_is_refused(run: WrittenRun) -> None:
+    session = open_session(run)
+    client = browser(session)
+    sent = decision(client.get("/screen?kind=class&name=amber").text) | {"index": "0" * 32}
+    answer = client.post("/decide", json=sent)
+    assert (answer.status_code, "of another run" in answer.text) == (400, True)
+    assert session.archive.ledger.batches() == []
