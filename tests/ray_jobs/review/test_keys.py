@@ -9,6 +9,7 @@ from statistics import mean
 import pytest
 
 from ray_jobs.review.web_app import FOLDER, HINTS
+from tests.ray_jobs.review.counted_keys import count_keys
 from tests.ray_jobs.review.scripted_reviewer import (
     COMMANDS,
     demo_classes,
@@ -86,3 +87,8 @@ def test_the_page_of_keys_lists_them_in_the_documentation() -> None:
     page = (Path(__file__).parents[3] / "docs" / "review.md").read_text()
     for key in ("Enter", "Space", "`n`", "`x`", "`s`", "`u`", "`?`", "`.`", "`/`", "Shift"):
         assert key in page
+
+
+def test_a_review_of_small_classes_costs_a_fifth_of_a_key(tmp_path: Path) -> None:
+    _, with_shift = count_keys(tmp_path, purity=0.95, planted=0.0, seed=0)
+    assert with_shift <= 0.2
