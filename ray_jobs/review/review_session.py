@@ -32,6 +32,7 @@ from ray_jobs.review.decisions import (
     proposed_wrongly,
     undo_events,
 )
+from ray_jobs.review.nearest_examples import NearestExamples
 from ray_jobs.review.prediction_index import Cursor, IndexedImage, PredictionIndex
 from ray_jobs.review.screens import PLANTED_SHARE, Screen, ScreenAddress, ScreenImage, with_planted
 from ray_jobs.review.shown_lists import ShownList, list_paths, read_list
@@ -101,7 +102,7 @@ class ReviewSession:
         planted: float = PLANTED_SHARE,
     ) -> None:
         self.archive, self.index, self.by, self.size = archive, index, by, size
-        self.images = ImageCache(archive)
+        self.images, self.nearest = ImageCache(archive), NearestExamples(archive)
         self._planted = planted
         self._other, self._all_classes = other, frozenset(classes)
         self._lock = RLock()
