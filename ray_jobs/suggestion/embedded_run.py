@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -151,8 +150,3 @@ def _find_run(place: str, storage: Storage) -> Run:
         urls = "; ".join(run.url for run in runs)
         raise JobError([f"no run of {store.root} is complete, and {len(runs)} were begun. Name one: {urls}"])
     return runs[0]
-
-
-def run_path(run: Run) -> str:
-    """Return the path of a run's folder in the output."""
-    return posixpath.join("runs", run.name)

@@ -21,7 +21,7 @@ from ray_jobs.output.feature_parts import named_if_damaged
 from ray_jobs.output.feature_values import Keys, Values, feature_values, read_keys
 from ray_jobs.output.layout import shard_of
 from ray_jobs.results.image_list import ImageList, ListedImage
-from ray_jobs.suggestion.embedded_run import EmbeddedRun, run_path
+from ray_jobs.suggestion.embedded_run import EmbeddedRun
 from ray_jobs.suggestion.query_features import Query, embed_query
 
 TINY = 1e-25
@@ -61,7 +61,7 @@ def search_images(
     found, read = nearest_images(embedded, direction, count)
     return embedded, ImageList(
         kind="search",
-        run=run_path(embedded.run),
+        run=embedded.run.folder,
         archive=archive,
         query=query.text if query.text is not None else query.image,
         requested=count,

@@ -93,6 +93,10 @@ report
 review
     Building the index of the predictions, and pages of `fewshot review` from request to HTML, without pictures. Pages
     follow each other by key; the limit of the worst one is 200 ms.
+export
+    The peak of memory of a process that exports predictions, for each format and three sizes, with the time and the
+    bytes. Formats with a file an image have a tenth of the rows, and as many with links instead. The gate is the peak
+    against that of a tenth of the rows.
 gpu
     Only by name, and only on a machine with a GPU: images a second of three CLIPs, from tensors on the device and from
     JPEG files; a Stable Diffusion's UNet without adapters, with stacked ones and with PEFT's; and the training of

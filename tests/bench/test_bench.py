@@ -18,6 +18,7 @@ from tests.bench import (
     decode,
     device,
     diffusion,
+    export,
     job,
     labelled_sets,
     large,
@@ -26,6 +27,7 @@ from tests.bench import (
     overhead,
     pipeline,
     precision,
+    promotion,
     random_labels,
     reading,
     report,
@@ -301,6 +303,10 @@ def test_heavy_tailed_units_have_the_same_total():
     assert max(unit.payload[1] for unit in tailed) > 4 * 0.5
 
 
+def test_the_promotion_benchmark_runs():
+    assert len(promotion.run(images=2, repeat=1).gates) == 5
+
+
 def test_the_audit_benchmark_runs(monkeypatch):
     monkeypatch.setattr(audit, "ARCHIVES", audit.ARCHIVES[:1])
     monkeypatch.setattr(audit, "SIZES", (60,))
@@ -375,3 +381,11 @@ def test_the_report_benchmark_runs():
     assert result.rows[0]["images"] == 5000
     assert result.rows[0]["MiB"] > 0
     assert len(result.gates) == 2
+
+
+def test_the_export_benchmark_runs():
+    few = [each for each in export.CONTENDERS if each.name in ("csv", "huggingface", "labelstudio --links")]
+    result = export.run(images=1000, repeat=1, contenders=few)
+    assert len(result.rows) == 8
+    assert all(row["peak MiB"] > 0 and row["MiB written"] > 0 for row in result.rows)
+    assert len(result.gates) == 3

@@ -271,7 +271,7 @@ def test_suggestions_need_class_names_alone(named):
         ((), "expected a text or an image to search for"),
         (("a text", "--image", "x.jpg"), "expected a text or an image to search for"),
         (("  ",), "got an empty one"),
-        (("--image", "missing.jpg"), "--image: "),
+        (("--image", "missing.jpg"), "--image missing.jpg: "),
         (("a text", "--n", "0"), ""),
     ],
 )
@@ -285,7 +285,7 @@ def test_a_file_that_is_no_image_is_named(named, tmp_path):
     put(tmp_path / "text.jpg", b"this is no image\n" * 40)
     done = fewshot("search", named.output, "--image", tmp_path / "text.jpg")
     assert done.code == 2
-    assert "--image: " in done.messages
+    assert f"--image {tmp_path / 'text.jpg'}: " in done.messages
 
 
 @pytest.mark.parametrize("text", ["word " * 20_000, "{}", "{0} \\ %s", "\U0001f34e \u202e", "=1+1"])
