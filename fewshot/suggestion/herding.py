@@ -186,7 +186,9 @@ class Herd:
 
 
 def herd(state: Herd, count: int) -> Iterator[tuple[int, bool]]:
-    """Choose images one after the other, each with the largest gain beside those before; the first of equal ones.
+    """Choose images one after the other, each with the largest gain beside those before.
+
+    Of those whose gains are equal up to rounding, it is the first: two images that are like each other alone are equal.
 
     Args:
         state: is changed by each choice.
@@ -198,6 +200,7 @@ def herd(state: Herd, count: int) -> Iterator[tuple[int, bool]]:
     mean_doubt = float(state.sample.doubt.mean(dtype=np.float64)) if len(state.sample) else 0.0
     rows = np.flatnonzero(state.is_open[: candidates(len(state.sample), count)]) if count else np.zeros(0, np.int64)
     gains = state.gains(rows)
+    rounding = float(np.finfo(np.float32).eps) * float(gains.max(initial=0.0))
     raised = None
     for _ in range(count):
         if raised is not None:
@@ -206,7 +209,7 @@ def herd(state: Herd, count: int) -> Iterator[tuple[int, bool]]:
             gains = gains[is_open] - state.losses(rows, raised)
         if not len(rows):
             return
-        best = int(rows[gains.argmax()])
+        best = int(rows[(gains >= gains.max() - rounding).argmax()])
         raised = state.choose(best)
         yield best, raised.gain > mean_doubt * raised.area * (1.0 + 1e-6)
 

@@ -63,7 +63,7 @@ def run(*, images: int, repeat: int, sets: Sequence[str] | None = None, rounds: 
         rounds: of a curve, at most.
     """
     cells = _cells(STRATEGIES, images, repeat, sets, rounds)
-    rows = [_place(cell) | means(accuracies) | _above_random(accuracies) for cell, accuracies in cells.items()]
+    rows = [{**_place(cell), **means(accuracies), **_above_random(accuracies)} for cell, accuracies in cells.items()]
     title = f"accuracy in % of GDA on other images, by the number of labels; mean of {repeat} draws"
     return Result("suggestion", title, rows, _gates(rows))
 
@@ -74,12 +74,12 @@ def run_parts(*, images: int, repeat: int, sets: Sequence[str] | None = None, ro
     A gate is the mean loss, in points, without a part.
     """
     cells = _cells(PARTS, images, repeat, sets, rounds)
-    rows = [_place(cell) | means(accuracies) for cell, accuracies in cells.items()]
+    rows: list[dict[str, str | float]] = [{**_place(cell), **means(values)} for cell, values in cells.items()]
     mean: dict[str, float] = {name: float(np.mean([float(row[name]) for row in rows])) for name in PARTS}
     gates = [Gate.at_least(f"points lost {name}, mean", mean[OURS] - mean[name], 0.0) for name in PARTS if name != OURS]
     title = f"accuracy in % of GDA on other images; mean of {repeat} draws"
     place = {"set": "mean", "first labels": "", "labels": ""}
-    return Result("suggestion_parts", title, [*rows, place | mean], gates)
+    return Result("suggestion_parts", title, [*rows, {**place, **mean}], gates)
 
 
 Cell: TypeAlias = tuple[str, str, int]
