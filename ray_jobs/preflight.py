@@ -20,7 +20,14 @@ from fewshot.methods.table import uses_text
 from ray_jobs.classification.unknown_plan import check_every_class, check_known_examples
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
-from ray_jobs.inputs.examples import Labels, learned_labels, ledger_of, read_splits, space_with_prompts, support_labels
+from ray_jobs.inputs.examples import (
+    Labels,
+    learned_labels,
+    learned_ledger,
+    read_splits,
+    space_with_prompts,
+    support_labels,
+)
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.inputs.validation_examples import validation_labels
 from ray_jobs.job_file.limits import shortened
@@ -138,7 +145,8 @@ def _support_checks(job: Job, support: SupportSection, storage: Storage) -> Iter
 
 
 def _checked_ledger(job: Job) -> LabelLedger | None:
-    if (ledger := ledger_of(job)) is not None:
+    output = Store(job.job.output, storage=job.storage.resolve())
+    if (ledger := learned_ledger(job, output)) is not None:
         learned_labels(ledger)
     return ledger
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 from cluster import Storage
 from ray_jobs.audit.answers import answers_in_order, estimates
-from ray_jobs.audit.learned_images import learned_images
 from ray_jobs.audit.sampling import draw_sample
 from ray_jobs.audit.stored_draw import (
     StoredDraw,
@@ -28,6 +27,7 @@ from ray_jobs.labels.labelled_archive import LabelledArchive
 from ray_jobs.output.layout import AUDIT_RESULT, METRICS, RUNS
 from ray_jobs.report import ensure_report
 from ray_jobs.report.audit_section import find_audit
+from ray_jobs.report.markup import plural
 from ray_jobs.results.audit_result import AuditResult
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 
@@ -35,6 +35,10 @@ DEFAULT_IMAGES = 300
 FEWEST_IMAGES = 20
 CONFIDENCE = 0.95
 """Of every interval."""
+STORED_BEFORE = (
+    "The classifier was trained by another job: images of the archive that it may have learned from are not known, and"
+    " not left out."
+)
 COLUMNS = ("image", "label", "answer", "reason", "draw", "probability", "url")
 """Of a table of images to label."""
 
@@ -101,19 +105,18 @@ def _note_in_metrics(archive: LabelledArchive) -> None:
 
 
 def _draw(archive: LabelledArchive, images: int, seed: int) -> StoredDraw:
-    """Find the draw, or create it: then what the classifier learned from is looked for, once."""
+    """Find the draw, or create it."""
     known = find_draw(archive.store, draw_name(archive.run.name, seed))
     if known is not None:
         return known
-    learned, notes = learned_images(archive)
     draw = StoredDraw(
         run=archive.run.name,
         classifier=archive.classifier,
         archive=archive.source.identity,
         seed=seed,
         planned=images,
-        learned_from=tuple(sorted(learned)),
-        notes=tuple(notes),
+        learned_from=archive.run.plan.learned_from or (),
+        notes=() if archive.job.classifier.from_ is None else (STORED_BEFORE,),
     )
     return create_draw(archive.store, draw)
 
@@ -177,7 +180,8 @@ def _other_draws(archive: LabelledArchive, draw: StoredDraw, current: CurrentLab
         if name != draw.name and answers:
             run, _, seed = name.rpartition("-")
             seen = f"fewshot audit {archive.run.output}/{RUNS}/{run} --seed {seed}"
-            yield f"The ledger has {answers} answers to another draw, which do not count here: {seen}"
+            found = plural(answers, "answer to another draw, which does", "answers to another draw, which do")
+            yield f"The ledger has {found} not count here: {seen}"
 
 
 def table_to_label(done: Audit) -> tuple[bytes, int]:

@@ -41,8 +41,8 @@ from ray_jobs.inputs.archive import Listing, archive_units, list_archive, open_a
 from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.inputs.example_blocks import EmbeddedExamples, Examples
 from ray_jobs.inputs.example_contents import ExampleContents
-from ray_jobs.inputs.examples import by_class, ledger_of, support_labels
-from ray_jobs.inputs.ground_truth import read_given_labels
+from ray_jobs.inputs.examples import by_class, learned_ledger, support_labels
+from ray_jobs.inputs.ground_truth import learned_images, read_given_labels
 from ray_jobs.inputs.unreadable_examples import SKIP, stop_at_unreadable, unreadable_summary
 from ray_jobs.inputs.validation_examples import check_some_readable, read_validation, validation_labels
 from ray_jobs.job_file.sections import ClipSection, Job
@@ -243,7 +243,16 @@ class Classification:
             identity.append(self.audited.to_json())
         if self.job.escalate is not None and self.support is not None:
             identity += [escalation_identity(self.job.escalate), self.support.identity]
+        if self.learned_from:
+            identity.append(["learned from", self.learned_from])
         return run_folder(self.job.job.name, identity)
+
+    @cached_property
+    def learned_from(self) -> tuple[str, ...]:
+        """Keys of images of the archive that are examples: nothing is measured with them."""
+        if self.support is None or self.job.archive is None:
+            return ()
+        return learned_images(self.support.labels, self.job.archive, self.source)
 
     @cached_property
     def labels(self) -> str:
@@ -298,6 +307,7 @@ class Classification:
             work=self._work,
             label_set_error=self.job.classifier.set_error,
             unknown_rate=None if self.unknown is None else self.unknown.rate,
+            learned_from=self.learned_from or None,
             audited=self.audited,
         )
 
@@ -490,7 +500,7 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> tuple[Exa
         needed = job.classifier.from_ is not None
         raise JobError([ESCALATE_WITHOUT_EXAMPLES if needed else "classify needs the section [support]"])
     section, dense = job.support, _needs_dense(job, stored)
-    labels = support_labels(section, store.storage, ledger=ledger_of(job))
+    labels = support_labels(section, store.storage, ledger=learned_ledger(job, store))
     _check_shares(job.classifier.hyperparameters.get("shares"), labels.space.names)
     if job.classifier.set_error is not None:
         check_pairs(examples=len(labels.images), classes=len(labels.space))
@@ -641,6 +651,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
             escalated,
             work.unknown,
             work.audited,
+            learned_from=work.learned_from,
         )
         found = work.embedded is not None and bool(work.embedded.found)
         did: Did = "the rest" if found or any(report.skipped for report in embedding) else "everything"

@@ -25,6 +25,7 @@ from ray_jobs.job_file.sections import ArchiveSection, Job
 from ray_jobs.output.layout import CARD, from_json, open_parent
 from ray_jobs.output.new_files import check_new_place
 from ray_jobs.output.runs import Run, open_run, stored_job
+from ray_jobs.report.markup import plural
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.export_result import ExportResult
 
@@ -172,12 +173,13 @@ def _result(rows: ExportedRows, kind: ExportFormat, place: str) -> ExportResult:
 def export_messages(result: ExportResult) -> Sequence[str]:
     """Return what there is to say about an export: what it has, what it lacks, and how to load it."""
     skipped = ", ".join(f"{count:,} by {name.replace('_', '-')}" for name, count in result.skipped.items())
-    lines = [f"wrote {result.rows:,} rows to {result.path}" + (f"; skipped {skipped}" if skipped else "")]
+    lines = [f"wrote {plural(result.rows, 'row')} to {result.path}" + (f"; skipped {skipped}" if skipped else "")]
     if result.unreadable:
         such_as = "; ".join(result.unreadable_such_as)
-        lines.append(f"warning: {result.unreadable:,} images could not be read and are not there, such as {such_as}")
+        found = plural(result.unreadable, "image could not be read and is", "images could not be read and are")
+        lines.append(f"warning: {found} not there, such as {such_as}")
     if result.formulas:
-        count = f"{result.formulas:,} texts begin like formulas"
+        count = f"{plural(result.formulas, 'text begins', 'texts begin')} like formulas"
         lines.append(f"warning: {count}: in a spreadsheet, import the columns as text")
     if not result.rows:
         lines.append("warning: no row meets the filters")

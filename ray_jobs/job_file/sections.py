@@ -169,7 +169,8 @@ class ArchiveSection:
         key_column: Column of a Parquet table or a list with the names of the images. Not set: it is detected; a column
             whose values repeat is passed over, and rows without names are numbered.
         labels: Table with the columns image and label, to measure the accuracy of the predictions; nothing is learned
-            from it. Not set: accuracy is not measured.
+            from it, and images that are learned from (examples, `support.labels`) do not count. Not set: accuracy is
+            not measured.
         labels_split: Split of these labels to measure with, such as "test", where they have several, or "all". Not set:
             they must be of one split.
         max_image_bytes: Size in bytes above which an image file counts as unreadable.

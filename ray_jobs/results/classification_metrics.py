@@ -27,11 +27,15 @@ class GivenLabels(JsonValue):
         given: number of labels.
         found: of these, labels of an image of the archive.
         of_other_classes: of those found, labels of a class that the classifier does not have.
+        learned_from: of those found, labels of images that the classifier learned from, with which nothing is measured;
+            they are not among `of_other_classes`. None if there are none.
     """
 
+    omitted: ClassVar[frozenset[str]] = frozenset({"learned_from"})
     given: int
     found: int
     of_other_classes: int
+    learned_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +184,7 @@ class ClassificationMetrics(JsonDocument):
         given_labels: labels that were given to measure with; None if there were none.
         mean_score: mean of the scores of images that are not unknown; None where no image has one, as where nothing
             could be held out to calibrate on.
-        measured: how good predictions are; None where no label is known.
+        measured: how good predictions are, without images that were learned from; None where no label is known.
         reliability: how far scores mean what they say; None likewise.
         score_histogram: how many images have which score.
         labels: by class, the number of images whose most probable class it is, the most frequent first; with abstained

@@ -69,6 +69,8 @@ class RunPlan(JsonDocument):
             have no label sets.
         unknown_rate: of a classification: largest share of images of the classes that may be called unknown; None if no
             image is.
+        learned_from: of a classification: keys of images of the archive that are examples, in ascending order; None if
+            there are none.
         audited: of a classification: the audit that the threshold of `max_error` is from; None where it is from the
             examples.
         protocol: of an evaluation: name of the protocol.
@@ -81,7 +83,7 @@ class RunPlan(JsonDocument):
     """
 
     format_version: ClassVar[int] = 3
-    omitted: ClassVar[frozenset[str]] = frozenset({"label_set_error", "unknown_rate", "audited"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_set_error", "unknown_rate", "learned_from", "audited"})
     kind: RunKind
     job: str
     classes: int
@@ -99,6 +101,7 @@ class RunPlan(JsonDocument):
     work: PlannedWork | None = None
     label_set_error: float | None = None
     unknown_rate: float | None = None
+    learned_from: tuple[str, ...] | None = None
     audited: AuditedThreshold | None = None
 
     def __post_init__(self) -> None:

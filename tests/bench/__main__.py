@@ -29,6 +29,7 @@ from tests.bench import (
     overhead,
     pipeline,
     precision,
+    promotion,
     random_labels,
     reading,
     report,
@@ -55,10 +56,12 @@ RUN = {
     "split": split.run,
     "archive": archive.run,
     "audit": audit.run,
+    "promotion": promotion.run,
     "reading": reading.run,
     "million": million.run,
     "search": search.run,
     "suggestion": suggestion.run,
+    "suggestion_parts": suggestion.run_parts,
     "random_labels": random_labels.run,
     "report": report.run,
     "review": review.run,
@@ -80,10 +83,12 @@ IMAGES = {
     "split": 40,
     "archive": 1_000_000,
     "audit": 1000,
+    "promotion": 1000,
     "reading": 4000,
     "million": 1_000_000,
     "search": 1_000_000,
     "suggestion": 100_000,
+    "suggestion_parts": 100_000,
     "random_labels": 100_000,
     "report": 1_000_000,
     "review": 1_000_000,
@@ -91,13 +96,13 @@ IMAGES = {
     "gpu": 8192,
 }
 SIZES = (
-    "Size of each benchmark, in what it counts: images, units, time-steps or replays. Gates are set for the default"
-    f" ({', '.join(f'{name} {size:,}' for name, size in IMAGES.items())})."
+    "Size of each benchmark, in what it counts: images, units, time-steps, replays or projects. Gates are set for the"
+    f" default ({', '.join(f'{name} {size:,}' for name, size in IMAGES.items())})."
 )
 LOG_COLUMNS = 200
 """Width of tables in a file or a pipe, where nothing is cut off."""
 Name = StrEnum("Name", list(RUN))
-BY_NAME = ("gpu", "suggestion", "random_labels")
+BY_NAME = ("gpu", "suggestion", "suggestion_parts", "random_labels")
 """What takes a GPU, or labelled photographs."""
 ON_ANY_MACHINE = [name for name in Name if name not in BY_NAME]
 
