@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cluster import Retry, Storage, Store, fingerprint
 from fewshot.backbones import ClipSpec
@@ -116,6 +116,18 @@ def labels_folder(identity: Any) -> str:
 def prediction_parts(folder: str, features: Sequence[str]) -> list[str]:
     """Return the parts of predictions in a folder, in order, each named like the part of features of its shard."""
     return [f"{folder}/{posixpath.basename(part)}" for part in features]
+
+
+class Spot(NamedTuple):
+    """Where the record of an image lies.
+
+    Attributes:
+        shard: fingerprint of its shard, see `shard_of`.
+        row: position in the shard, and so in its parts of features and predictions, from 0.
+    """
+
+    shard: str
+    row: int
 
 
 def shard_of(part: str) -> str:

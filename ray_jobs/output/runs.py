@@ -245,9 +245,9 @@ def locate_run(url: str, storage: Storage) -> tuple[Store, str]:
 def _latest_folder(store: Store, job: str | None, kind: RunKind | None) -> str:
     latest = read_latest(store)
     if latest is None:
-        below = outputs_below(store)
-        hint = f" There is an output at {below[0]}." if below else ""
-        raise JobError([f"no run is complete in {store.root}, and it is no folder of a run.{hint}"])
+        if next(find_runs(store), None) is None:
+            raise no_output(store)
+        raise JobError([f"no run is complete in {store.root}, and it is no folder of a run."])
     if job is not None and job not in latest.jobs:
         raise JobError([f"no run of the job {job!r} is complete in {store.root}. Known: {', '.join(latest.jobs)}."])
     found = {

@@ -106,6 +106,8 @@ def _promise_of_scores(metrics: ClassificationMetrics) -> str:
     )
     if metrics.label_sets is not None:
         return f"{score} Labels are withheld by label sets, whatever their score."
+    if metrics.audited is not None:
+        return f"{score} {metrics.audited.sentence()}."
     if threshold is None:
         return f"{score} No label is withheld: the job sets no max_error.{_bounded(held_out)}"
     wrong, confidence = (f"{100 * (share or 0.0):g}\u00a0%" for share in (held_out.max_error, held_out.confidence))

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from cluster import Store
 from ray_jobs.output.feature_parts import view_table
-from ray_jobs.output.layout import shard_of
+from ray_jobs.output.layout import Spot, shard_of
 from ray_jobs.output.predictions import UNKNOWN_P_VALUE
 
 SHARDS = 6
@@ -25,14 +25,6 @@ ROWS = 200
 SHOWN = 24
 """Images of a group."""
 COLUMNS = ["image", "score", "margin", "top_labels", "top_scores", "decided_by", "status"]
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """Position of an image: the fingerprint of its shard, and the row there."""
-
-    shard: str
-    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +94,7 @@ def by_shard(spots: Iterable[tuple[Spot, str]]) -> dict[str, dict[int, str]]:
     """Return images by position: shard -> row there -> key."""
     found: dict[str, dict[int, str]] = {}
     for spot, image in spots:
-        found.setdefault(spot.shard, {})[spot.index] = image
+        found.setdefault(spot.shard, {})[spot.row] = image
     return found
 
 

@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from cluster import Store
 from cluster.errors import ClusterError
 from cluster.secrets import redacted
+from fewshot.data.example import plain_path
 from fewshot.errors import FewShotError
 from ray_jobs.errors import JobError
-from ray_jobs.inputs.examples import ledger_of, support_labels
+from ray_jobs.inputs.examples import Labels, learned_ledger, support_labels
 from ray_jobs.inputs.ground_truth import given_names
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import open_classifier
+from ray_jobs.output.layout import Spot
 from ray_jobs.output.runs import Run, read_run
 from ray_jobs.report.audit_section import find_audit
 from ray_jobs.report.escalated_images import EscalatedSample, read_escalated_images
 from ray_jobs.report.failures import Reason, read_reasons
-from ray_jobs.report.image_sample import Sample, Spot, by_shard, draw_sample
+from ray_jobs.report.image_sample import Sample, by_shard, draw_sample
 from ray_jobs.report.odd_examples import OddExample, find_odd_examples
 from ray_jobs.report.pictures import archive_pictures, example_pictures, pictures_of_examples
 from ray_jobs.report.wrong_labels import Mistakes, find_mistakes
@@ -89,7 +91,8 @@ def gather(store: Store, run: str, job: Job) -> Contents:
     mistakes = _mistakes(found, job, has_scores=has_scores) if metrics.measured is not None else None
     shown = (*(escalated.spots if escalated else ()), *(mistakes.spots if mistakes else ()))
     wanted = by_shard([*sample.spots, *shown])
-    odd, odd_pictures = _odd_examples(found, job)
+    given = _examples(found, job)
+    odd, odd_pictures = ((), {}) if given is None else _odd_examples(found, given)
     return Contents(
         run=found.name,
         job=job,
@@ -99,7 +102,7 @@ def gather(store: Store, run: str, job: Job) -> Contents:
         escalated=escalated,
         pictures=archive_pictures(job.archive, wanted, store.storage) if job.archive else {},
         labels=labels,
-        examples=example_pictures(job, [name for name, _ in labels], store.storage),
+        examples={} if given is None else example_pictures(given, [name for name, _ in labels]),
         reasons=tuple(read_reasons(store, run)),
         mistakes=mistakes,
         odd_examples=odd,
@@ -109,23 +112,35 @@ def gather(store: Store, run: str, job: Job) -> Contents:
 
 
 def _mistakes(run: Run, job: Job, *, has_scores: bool) -> Mistakes | None:
-    """Compare the predictions with the given labels, if these can still be read."""
+    """Compare the predictions with the given labels, if these can still be read, without images learned from."""
     storage = run.store.storage
     try:
-        truth = given_names(job.archive, storage) if job.archive is not None else {}
+        given = given_names(job.archive, storage) if job.archive is not None else None
         classes = None if run.classifier is None else open_classifier(run.classifier, storage).classes
     except (ClusterError, FewShotError, JobError) as error:
         logger.warning("report without mistakes error=%s", redacted(str(error)))
         return None
+    learned = set(map(plain_path, run.plan.learned_from or ()))
+    truth = {image: label for image, label in (given or {}).items() if image not in learned}
     return find_mistakes(run.store, run.prediction_parts(), truth, classes=classes, has_scores=has_scores)
 
 
-def _odd_examples(run: Run, job: Job) -> tuple[tuple[OddExample, ...], dict[str, str]]:
+def _examples(run: Run, job: Job) -> Labels | None:
+    """Read which images the examples are; None if there are none, or it cannot be read any more."""
+    if job.support is None:
+        return None
+    try:
+        return support_labels(job.support, run.store.storage, ledger=learned_ledger(job, run.store))
+    except (ClusterError, FewShotError, JobError, OSError) as error:
+        logger.warning("report without examples error=%s", redacted(str(error)))
+        return None
+
+
+def _odd_examples(run: Run, labels: Labels) -> tuple[tuple[OddExample, ...], dict[str, str]]:
     """Find examples that look mislabelled, with their pictures, as far as the examples can still be read."""
-    if job.support is None or not run.plan.example_parts:
+    if not run.plan.example_parts:
         return (), {}
     try:
-        labels = support_labels(job.support, run.store.storage, ledger=ledger_of(job))
         odd = find_odd_examples(run.store, run.plan.example_parts, labels)
     except (ClusterError, FewShotError, JobError, OSError) as error:
         logger.warning("report without odd examples error=%s", redacted(str(error)))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.example_contents import ExampleContents
-from ray_jobs.inputs.examples import Labels, ledger_of, support_labels
+from ray_jobs.inputs.examples import Labels, learned_ledger, support_labels
 from ray_jobs.labels.labelled_archive import LabelledArchive
 from ray_jobs.output.feature_parts import view_features, view_parts
 from ray_jobs.output.layout import present_parts, shard_of
@@ -71,7 +71,8 @@ class NearestExamples:
         similarity = examples.features @ self._direction(image)
         nearest = np.argsort(-similarity, kind="stable")[:SHOWN].tolist()
         bounded = np.clip(similarity, -1.0, 1.0)
-        return [NearExample(number, *examples.pairs[number], float(bounded[number])) for number in nearest]
+        found = [(number, *examples.pairs[number]) for number in nearest]
+        return [NearExample(number, image, label, float(bounded[number])) for number, image, label in found]
 
     def content(self, number: int) -> bytes | str:
         """Return the bytes of an example, or the reason why it cannot be read. Raises as `find`.
@@ -95,7 +96,7 @@ class NearestExamples:
         parts = present_parts(run.store, run.plan.example_parts)
         if job.support is None or not parts:
             raise JobError(["no neighbours: the features of the examples are not in the output"])
-        labels = support_labels(job.support, run.store.storage, ledger=ledger_of(job))
+        labels = support_labels(job.support, run.store.storage, ledger=learned_ledger(job, run.store))
         rows = view_parts(run.store, parts)
         positions, features = unit_rows(rows)
         row_of = {rows.images[position]: row for row, position in enumerate(positions.tolist())}

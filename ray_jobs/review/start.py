@@ -12,6 +12,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.labels.label_ledger import user_name
 from ray_jobs.labels.labelled_archive import LabelledArchive
 from ray_jobs.output.runs import Run
+from ray_jobs.report.markup import plural
 from ray_jobs.results.json_format import JsonValue
 from ray_jobs.review.prediction_index import PredictionIndex, open_index
 from ray_jobs.review.review_session import ReviewSession
@@ -94,7 +95,8 @@ def start_review(
         serve(session, say=reporter.say, port=port, start=start, opens_browser=opens_browser)
         session.images.close()
         progress = session.progress()
-        reporter.say(f"{progress.labelled} images are labelled by {session.by} in {archive.ledger.store.root}")
+        labelled = plural(progress.labelled, "image is", "images are")
+        reporter.say(f"{labelled} labelled by {session.by} in {archive.ledger.store.root}")
     return ReviewResult(
         ledger=archive.ledger.store.root,
         by=session.by,

@@ -7,11 +7,13 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from threading import RLock
 from typing import Protocol
 
 from ray_jobs.labels.label_event import Predicted
-from ray_jobs.labels.labelled_archive import PredictedImage, Spot
+from ray_jobs.labels.labelled_archive import PredictedImage
+from ray_jobs.output.layout import Spot
 from ray_jobs.review.prediction_index import IndexedImage
 
 SIDE, LARGE_SIDE = 320, 1280
@@ -127,10 +129,10 @@ class ImageCache:
             self._loading |= {image.id: future for each, future in begun for image in each}
             waited_for = [self._loading[image.id] for image in images]
         for each, future in begun:  # Last: one that is done already is forgotten at once.
-            future.add_done_callback(lambda _, each=each: self._forget(each))
+            future.add_done_callback(partial(self._forget, each))
         return waited_for
 
-    def _forget(self, images: Sequence[IndexedImage]) -> None:
+    def _forget(self, images: Sequence[IndexedImage], _done: Future[None]) -> None:
         with self._lock:
             for image in images:
                 self._loading.pop(image.id, None)

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cluster.records import Record, Shard
+from ray_jobs.output.layout import Spot
 from ray_jobs.output.runs import read_run
 from ray_jobs.report import ensure_report, find_reports
 from ray_jobs.report.charts import CurvePoint, accuracy_by_cost, gaps_by_time, histogram
 from ray_jobs.report.failures import Broken, Reason, read_reasons, some_of_each
-from ray_jobs.report.image_sample import SHOWN, Spot, by_shard, draw_sample, evenly
+from ray_jobs.report.image_sample import SHOWN, by_shard, draw_sample, evenly
 from ray_jobs.report.markup import document, element, outside, skipped_entries
 from ray_jobs.report.pictures import archive_pictures, of_archive, thumbnail
 from ray_jobs.results import ScoreHistogram
@@ -147,9 +148,9 @@ def test_a_missing_archive_costs_only_the_pictures(tmp_path, caplog):
     html = page_of(run)
     assert pictures_in_cards(html) == 0
     assert html.count("no picture") == len(PICTURES)
-    assert [record.message.partition(" found=")[0] for record in caplog.records] == [
+    assert [re.split(" found=| error=", record.message)[0] for record in caplog.records] == [
+        "report without examples",
         "report without some pictures of=archive",
-        "report without some pictures of=examples",
     ]
 
 
@@ -266,15 +267,19 @@ def test_warnings_come_first(tmp_path):
     assert html.index("2 units of work failed") < html.index("More images are unreadable") < html.index("Labelled")
 
 
-@pytest.mark.parametrize("learns", [False, True])
-def test_labels_of_the_ledger_are_not_said_to_be_unused(tmp_path, monkeypatch, learns):
+@pytest.mark.parametrize("stored", [None, "elsewhere/classifiers/gda/1"])
+def test_given_labels_of_a_stored_classifier_are_not_said_to_be_unused(tmp_path, monkeypatch, stored):
     run = WrittenRun(tmp_path, metrics=MEASURED)
-    support = replace(run.job.support, labels=learns)
-    monkeypatch.setattr(WrittenRun, "job", replace(run.job, support=support))
+    classifier = replace(run.job.classifier, from_=stored)
+    monkeypatch.setattr(WrittenRun, "job", replace(run.job, classifier=classifier))
     html = page_of(run.write(ALL, broken=BAD))
-    assert ("given and not trained on." in html) is not learns
-    assert ("Labels in the ledger were trained on" in html) is learns
-    assert ("the ledger of the output" in html) is learns
+    assert ("given and not trained on." in html) is (stored is None)
+
+
+def test_labels_of_the_ledger_are_named(tmp_path, monkeypatch):
+    run = WrittenRun(tmp_path)
+    monkeypatch.setattr(WrittenRun, "job", replace(run.job, support=replace(run.job.support, labels=True)))
+    assert "the ledger of the output" in page_of(run.write(ALL, broken=BAD))
 
 
 def test_escalated_images_are_shown(tmp_path):
