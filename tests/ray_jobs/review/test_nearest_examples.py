@@ -109,3 +109,9 @@ def test_features_that_are_gone_are_said_to_be(session: ReviewSession) -> None:
     run.store.delete(EXAMPLES)
     answer = browser(ReviewSession(session.archive, session.index, by="ann")).get(f"/nearest/{session.index.name}/1")
     assert answer.json()["problem"] == "no neighbours: the features of the examples are not in the output"
+
+
+def test_features_of_another_image_in_the_same_row_are_not_taken(session: ReviewSession) -> None:
+    (image,) = session.index.images([1])
+    with pytest.raises(JobError, match="the run has no features of this image"):
+        session.nearest.find(replace(image, image="folder/of_another_name.png"))

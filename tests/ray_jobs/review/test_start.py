@@ -12,6 +12,7 @@ import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 from urllib.request import urlopen
 
@@ -189,6 +190,9 @@ def test_runs_of_two_archives_are_not_compared(run: WrittenRun, tmp_path: Path) 
     other = written_run(tmp_path / "other", 30)
     with pytest.raises(JobError, match=r"--against .*: that run classified .*other/archive, and this one .*archive;"):
         other_run(other.store.url(RUN), archive)
+    source = SimpleNamespace(identity=archive.source.identity, uri="elsewhere")  # By its `archive.id`.
+    with patch.object(LabelledArchive, "open", return_value=SimpleNamespace(source=source, run=archive.run)):
+        assert other_run("there", archive) is archive.run
 
 
 def test_pictures_that_storage_did_not_send_are_asked_for_again(run: WrittenRun) -> None:
