@@ -23,6 +23,8 @@ PREDICTIONS, CHEAP_PREDICTIONS, GAPS = "predictions", "cheap-predictions", "gaps
 EXAMPLES = "examples-"
 """Begins the names of folders with features of examples."""
 REPORT, LEASE, RUNS = "report/index.html", "lease", "runs"
+CLASS_PAGES, CLASS_TABLE = "report/classes", "report/classes/index.html"
+"""The folder of the pages of the classes, and the table of all of them, which is written last."""
 CARD = "card.json"
 """Of a classifier or an adapter. Written last, so that a folder with a card is complete."""
 LABEL_SET_EXAMPLES = "examples.safetensors"

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from ray_jobs.report.failures import Broken, some_of_each
 from ray_jobs.report.image_sample import Labelled, UnknownImage
-from ray_jobs.report.markup import element, listing, outside, plural
+from ray_jobs.report.markup import bar, element, listing, outside, plural
 from ray_jobs.report.pictures import ARCHIVE_SIDE
 from ray_jobs.report.report_data import Contents
 
@@ -97,5 +97,4 @@ def image(data: str, *, side: int) -> Element:
 
 
 def _score(score: float) -> Element:
-    filled = element("span", style=f"width:{100 * score:.1f}%")
-    return element("p", element("span", filled, class_="bar"), f"{score:.2f}", class_="score")
+    return element("p", bar(score), f"{score:.2f}", class_="score")

@@ -152,7 +152,7 @@ def _extremes(table: pa.Table, shard: str, classifier: str, *, has_scores: bool)
     read = listed.filter(pc.and_(is_compared, pc.not_equal(table["status"], "unknown")))
     order = pc.sort_indices(read, sort_keys=[("certainty", "descending"), ("index", "ascending")]).to_pylist()
     chosen = sorted({*order[:SHOWN], *order[-SHOWN:]})
-    return [_labelled(row, shard) for row in read.take(pa.array(chosen, pa.int64())).to_pylist()]
+    return [labelled_image(row, shard) for row in read.take(pa.array(chosen, pa.int64())).to_pylist()]
 
 
 def _unknown(table: pa.Table, shard: str) -> list[UnknownImage]:
@@ -169,7 +169,8 @@ def _numbered(table: pa.Table) -> pa.Table:
     return table.append_column("index", pa.array(range(len(table)), pa.int64()))
 
 
-def _labelled(row: Mapping[str, Any], shard: str) -> Labelled:
+def labelled_image(row: Mapping[str, Any], shard: str) -> Labelled:
+    """Return an image from its row of `COLUMNS`, with its number ("index") and "certainty" there."""
     labels, scores = row["top_labels"], row["top_scores"] or [None] * len(row["top_labels"])
     return Labelled(
         spot=Spot(shard, row["index"]),

@@ -15,6 +15,7 @@ from ray_jobs.inputs.examples import ledger_of, support_labels
 from ray_jobs.inputs.ground_truth import given_names
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import open_classifier
+from ray_jobs.output.layout import CLASS_TABLE
 from ray_jobs.output.runs import Run, read_run
 from ray_jobs.report.audit_section import find_audit
 from ray_jobs.report.escalated_images import EscalatedSample, read_escalated_images
@@ -51,6 +52,7 @@ class Contents:
         odd_examples: examples that look mislabelled.
         odd_pictures: data URIs of these that could be read, by reference.
         audit: what people's labels of a random sample say; None without any.
+        has_class_pages: whether the pages of the classes lie beside the report.
     """
 
     run: str
@@ -67,6 +69,12 @@ class Contents:
     odd_examples: tuple[OddExample, ...] = ()
     odd_pictures: Mapping[str, str] = field(default_factory=dict)
     audit: AuditResult | None = None
+    has_class_pages: bool = False
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the classifier gives scores."""
+        return _has_scores(self.metrics)
 
 
 def gather(store: Store, run: str, job: Job) -> Contents:
@@ -81,7 +89,7 @@ def gather(store: Store, run: str, job: Job) -> Contents:
     if found is None or not isinstance(metrics := found.metrics, ClassificationMetrics):
         raise FileNotFoundError(f"{store.url(run)} is no finished classification")
     labels = tuple(metrics.labels.items())[:LABELS]
-    has_scores = metrics.held_out.calibrates or metrics.mean_score is not None
+    has_scores = _has_scores(metrics)
     tested = metrics.unknown is not None
     sample = draw_sample(store, found.prediction_parts(), metrics.method, has_scores=has_scores, unknown=tested)
     some = metrics.escalated is not None and metrics.escalated.images > 0
@@ -105,7 +113,12 @@ def gather(store: Store, run: str, job: Job) -> Contents:
         odd_examples=odd,
         odd_pictures=odd_pictures,
         audit=find_audit(store, found.name),
+        has_class_pages=store.exists(f"{run}/{CLASS_TABLE}"),
     )
+
+
+def _has_scores(metrics: ClassificationMetrics) -> bool:
+    return metrics.held_out.calibrates or metrics.mean_score is not None
 
 
 def _mistakes(run: Run, job: Job, *, has_scores: bool) -> Mistakes | None:

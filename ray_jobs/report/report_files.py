@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from cluster import Storage, Store
@@ -11,7 +12,8 @@ from cluster.secrets import redacted
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.feature_parts import view_table
-from ray_jobs.output.layout import PER_CLASS, REPORT
+from ray_jobs.output.latest_runs import read_latest
+from ray_jobs.output.layout import CLASS_TABLE, PER_CLASS, REPORT
 from ray_jobs.output.runs import Run, UnreadableRun, find_runs, no_output, open_output, outputs_below, stored_job
 from ray_jobs.report.classification_page import render
 from ray_jobs.report.evaluation_page import render_evaluation
@@ -52,13 +54,16 @@ def _ensure(store: Store, run: str, made: Callable[[], bytes], *, keep: bool = T
     return store.url(path)
 
 
-def find_reports(output: str, storage: Storage = DEFAULT_STORAGE, *, job_file: str | None = None) -> OutputReports:
+def find_reports(
+    output: str, storage: Storage = DEFAULT_STORAGE, *, job_file: str | None = None, pages: bool = False
+) -> OutputReports:
     """Find the reports of an output; one that is missing is written.
 
     Args:
         output: any fsspec URL.
         storage: how S3 is reached.
         job_file: that names the output, which may have no run yet; None if the output was named by itself.
+        pages: whether the newest complete classification of each job gets pages of its classes, and its report anew.
 
     Returns:
         every run that has finished, its path None if the report could not be written. Where there are none, `below`:
@@ -72,18 +77,38 @@ def find_reports(output: str, storage: Storage = DEFAULT_STORAGE, *, job_file: s
     runs = tuple(find_runs(store))
     if not runs and job_file is None:
         raise no_output(store)
-    reports = tuple(report for run in runs if (report := _report_of(store, run)) is not None)
+    with_pages = _newest_classifications(store) if pages else frozenset()
+    found = (_report_of(store, run, pages=isinstance(run, Run) and run.folder in with_pages) for run in runs)
+    reports = tuple(report for report in found if report is not None)
     return OutputReports(output=store.root, reports=reports, below=() if reports else tuple(outputs_below(store)))
 
 
-def _report_of(store: Store, run: Run | UnreadableRun) -> RunReport | None:
+def _newest_classifications(store: Store) -> frozenset[str]:
+    latest = read_latest(store)
+    kinds = () if latest is None else latest.jobs.values()
+    return frozenset(folders["classification"] for folders in kinds if "classification" in folders)
+
+
+def _report_of(store: Store, run: Run | UnreadableRun, *, pages: bool) -> RunReport | None:
     """The report of a run that has finished; of one that cannot be read, that there is none."""
     if isinstance(run, UnreadableRun):
         logger.warning("no report run=%s error=%s", run.name, run.problem)
         return RunReport(run=run.name, path=None)
     if run.metrics is None:
         return None
-    return RunReport(run=run.name, path=_ensure(store, run.folder, partial(_rendered, store, run)))
+    if not pages:
+        return RunReport(run=run.name, path=_ensure(store, run.folder, partial(_rendered, store, run)))
+    path = _ensure(store, run.folder, partial(_with_class_pages, run), keep=False)
+    classes = None if path is None else store.url(f"{run.folder}/{CLASS_TABLE}")
+    return RunReport(run=run.name, path=path, classes=classes)
+
+
+def _with_class_pages(run: Run) -> bytes:
+    from ray_jobs.report.class_pages import write_class_pages
+
+    contents = gather(run.store, run.folder, stored_job(run.store, run.folder))
+    write_class_pages(run, contents)
+    return render(replace(contents, has_class_pages=True))
 
 
 def _rendered(store: Store, run: Run) -> bytes:
