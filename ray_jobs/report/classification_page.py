@@ -15,7 +15,8 @@ from ray_jobs.report.contact_sheet import contact_sheet, image
 from ray_jobs.report.escalation_section import escalation_section
 from ray_jobs.report.headline import headline
 from ray_jobs.report.label_set_words import label_set_sections
-from ray_jobs.report.markup import bar, element, listing, number, outside, percent, plural
+from ray_jobs.report.markup import bar, element, listing, number, outside, percent, plural, table
+from ray_jobs.report.near_copies_section import copies_section, leaks_section
 from ray_jobs.report.page_templates import render_sections
 from ray_jobs.report.pictures import EXAMPLE_SIDE
 from ray_jobs.report.report_data import Contents
@@ -49,6 +50,8 @@ def render(contents: Contents) -> bytes:
         contact_sheet(contents),
         _labels(contents),
         odd_examples_section(contents),
+        leaks_section(contents),
+        copies_section(contents),
         _reasons(contents),
         _settings(contents),
     )
@@ -123,8 +126,7 @@ def _shares(metrics: ClassificationMetrics) -> Element:
         )
         for share in metrics.labelled_shares
     )
-    head = element("tr", *(element("th", name) for name in names))
-    return element("table", element("thead", head), element("tbody", *rows))
+    return table(names, rows)
 
 
 def _without_promise(escalated: EscalationSummary) -> str:
@@ -148,8 +150,8 @@ def _labels(contents: Contents) -> Iterator[Element]:
         others = plural(len(counts) - len(contents.labels), "other label")
         yield element("p", f"and {others} of {plural(rest, 'image')} together", class_="note")
     if contents.has_class_pages:
-        table = posixpath.relpath(CLASS_TABLE, posixpath.dirname(REPORT))
-        yield element("p", element("a", "All classes, with their images", href=table), class_="note")
+        page = posixpath.relpath(CLASS_TABLE, posixpath.dirname(REPORT))
+        yield element("p", element("a", "All classes, with their images", href=page), class_="note")
     else:
         command = element("code", "fewshot report --pages")
         yield element("p", "A page for each class, with its images: ", command, class_="note")
@@ -180,8 +182,7 @@ def _reasons(contents: Contents) -> Iterator[Element]:
         )
         for reason in contents.reasons[:REASONS]
     ]
-    head = element("tr", *(element("th", name) for name in ("images", "reason", "for example")))
-    yield element("table", element("thead", head), element("tbody", *rows))
+    yield table(("images", "reason", "for example"), rows)
     if len(contents.reasons) > REASONS:
         yield element("p", f"and {plural(len(contents.reasons) - REASONS, 'other reason')}", class_="note")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from xml.etree.ElementTree import Element
 
 Node = Element | str | None
@@ -63,6 +63,12 @@ def bar(fraction: float, class_: str = "bar") -> Element:
     """Draw a bar: the filled part is a fraction in [0, 1]. The number itself is beside it, so it has no name."""
     filled = element("rect", width=f"{100 * fraction:.1f}", height=6)
     return element("svg", filled, class_=class_, viewBox="0 0 100 6", preserveAspectRatio="none", aria_hidden="true")
+
+
+def table(names: Sequence[str], rows: Iterable[Element]) -> Element:
+    """Return a table with a title for each column."""
+    head = element("tr", *(element("th", name, scope="col") for name in names))
+    return element("table", element("thead", head), element("tbody", *rows))
 
 
 def listing(items: Iterable[Element], *, class_: str) -> Element:

@@ -19,8 +19,10 @@ from ray_jobs.output.layout import CLASS_TABLE
 from ray_jobs.output.runs import Run, read_run
 from ray_jobs.report.audit_section import find_audit
 from ray_jobs.report.escalated_images import EscalatedSample, read_escalated_images
+from ray_jobs.report.example_rows import read_example_rows
 from ray_jobs.report.failures import Reason, read_reasons
-from ray_jobs.report.image_sample import Sample, Spot, by_shard, draw_sample
+from ray_jobs.report.image_sample import Directions, Sample, Spot, by_shard, draw_sample
+from ray_jobs.report.near_copies import Copies, Leaks, find_copies, find_leaks, sampled_directions
 from ray_jobs.report.odd_examples import OddExample, find_odd_examples
 from ray_jobs.report.pictures import archive_pictures, example_pictures, pictures_of_examples
 from ray_jobs.report.wrong_labels import Mistakes, find_mistakes
@@ -31,6 +33,21 @@ from ray_jobs.results.run_plan import RunPlan
 logger = logging.getLogger(__name__)
 LABELS = 40
 """Labels shown, the most frequent ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundExamples:
+    """What the features of the examples show.
+
+    Attributes:
+        odd: examples that look mislabelled.
+        leaks: images of the archive that are copies of examples; None where they could not be compared.
+        pictures: data URIs of the examples in both, as far as they could be read, by reference.
+    """
+
+    odd: tuple[OddExample, ...] = ()
+    leaks: Leaks | None = None
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +66,8 @@ class Contents:
         examples: data URIs of one example of each of these labels, where one could be read.
         reasons: reasons why images could not be read.
         mistakes: where predictions differ from given labels; None where none were given.
-        odd_examples: examples that look mislabelled.
-        odd_pictures: data URIs of these that could be read, by reference.
+        copies: images looked at that are nearly the same; None where their features are gone.
+        found_examples: what the features of the examples show.
         audit: what people's labels of a random sample say; None without any.
         has_class_pages: whether the pages of the classes lie beside the report.
     """
@@ -66,8 +83,8 @@ class Contents:
     examples: Mapping[str, str]
     reasons: tuple[Reason, ...]
     mistakes: Mistakes | None = None
-    odd_examples: tuple[OddExample, ...] = ()
-    odd_pictures: Mapping[str, str] = field(default_factory=dict)
+    copies: Copies | None = None
+    found_examples: FoundExamples = FoundExamples()
     audit: AuditResult | None = None
     has_class_pages: bool = False
 
@@ -91,13 +108,22 @@ def gather(store: Store, run: str, job: Job) -> Contents:
     labels = tuple(metrics.labels.items())[:LABELS]
     has_scores = _has_scores(metrics)
     tested = metrics.unknown is not None
-    sample = draw_sample(store, found.prediction_parts(), metrics.method, has_scores=has_scores, unknown=tested)
+    directions = _directions(found)
+    sample = draw_sample(
+        store,
+        found.prediction_parts(),
+        metrics.method,
+        has_scores=has_scores,
+        unknown=tested,
+        directions=directions,
+    )
+    copies = find_copies(store, found.prediction_parts(), directions) if directions else None
+    examples = _examples(found, job, metrics.images)
     some = metrics.escalated is not None and metrics.escalated.images > 0
     escalated = read_escalated_images(store, run, found.plan.features) if some else None
     mistakes = _mistakes(found, job, has_scores=has_scores) if metrics.measured is not None else None
-    shown = (*(escalated.spots if escalated else ()), *(mistakes.spots if mistakes else ()))
-    wanted = by_shard([*sample.spots, *shown])
-    odd, odd_pictures = _odd_examples(found, job)
+    groups = (sample, escalated, mistakes, copies, examples.leaks)
+    wanted = by_shard(spot for group in groups if group is not None for spot in group.spots)
     return Contents(
         run=found.name,
         job=job,
@@ -110,8 +136,8 @@ def gather(store: Store, run: str, job: Job) -> Contents:
         examples=example_pictures(job, [name for name, _ in labels], store.storage),
         reasons=tuple(read_reasons(store, run)),
         mistakes=mistakes,
-        odd_examples=odd,
-        odd_pictures=odd_pictures,
+        copies=copies,
+        found_examples=examples,
         audit=find_audit(store, found.name),
         has_class_pages=store.exists(f"{run}/{CLASS_TABLE}"),
     )
@@ -133,14 +159,25 @@ def _mistakes(run: Run, job: Job, *, has_scores: bool) -> Mistakes | None:
     return find_mistakes(run.store, run.prediction_parts(), truth, classes=classes, has_scores=has_scores)
 
 
-def _odd_examples(run: Run, job: Job) -> tuple[tuple[OddExample, ...], dict[str, str]]:
-    """Find examples that look mislabelled, with their pictures, as far as the examples can still be read."""
+def _directions(run: Run) -> Directions:
+    """Read the features of the images looked at, as far as they are there."""
+    try:
+        return sampled_directions(run)
+    except JobError as error:
+        logger.warning("report without near copies error=%s", redacted(str(error)))
+        return {}
+
+
+def _examples(run: Run, job: Job, images: int) -> FoundExamples:
+    """Look at the examples, as far as they and their features can still be read."""
     if job.support is None or not run.plan.example_parts:
-        return (), {}
+        return FoundExamples()
     try:
         labels = support_labels(job.support, run.store.storage, ledger=ledger_of(job))
-        odd = find_odd_examples(run.store, run.plan.example_parts, labels)
+        rows = read_example_rows(run.store, run.plan.example_parts, labels)
+        odd, leaks = tuple(find_odd_examples(rows)), find_leaks(run, rows, images)
     except (ClusterError, FewShotError, JobError, OSError) as error:
         logger.warning("report without odd examples error=%s", redacted(str(error)))
-        return (), {}
-    return tuple(odd), pictures_of_examples(labels, [example.image for example in odd]) if odd else {}
+        return FoundExamples()
+    shown = [*(example.image for example in odd), *(leak.example for leak in (leaks.shown if leaks else ()))]
+    return FoundExamples(odd, leaks, pictures_of_examples(labels, [*dict.fromkeys(shown)]) if shown else {})
