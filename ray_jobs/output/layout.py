@@ -16,8 +16,9 @@ from ray_jobs.output.feature_parts import FEATURES_VERSION
 JOB, PLAN, METRICS, FAILURES = "job.toml", "plan.json", "metrics.json", "failures.parquet"
 PER_CLASS = "per_class.parquet"
 """Of an evaluation: the accuracy of each class."""
-LOAD = "load.json"
-"""How busy the workers were: measured, so not the same whenever a run is made. All other objects are."""
+LOAD, WORK, WORK_PAGE = "load.json", "work.json", "report/work.html"
+"""How busy the workers were, and what the stages took, with a page of both: measured, so not the same whenever a run is
+made. All other objects are."""
 PREDICTIONS, CHEAP_PREDICTIONS, GAPS = "predictions", "cheap-predictions", "gaps.parquet"
 """With [escalate], the classifier makes the cheap predictions, and the gaps keep how escalated images were decided."""
 EXAMPLES = "examples-"

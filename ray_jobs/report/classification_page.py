@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 from cluster.secrets import public_url
 from fewshot.backbones import ClipSpec
-from ray_jobs.output.layout import CLASS_TABLE, FAILURES, JOB, METRICS, PLAN, REPORT
+from ray_jobs.output.layout import CLASS_TABLE, FAILURES, JOB, METRICS, PLAN, REPORT, WORK_PAGE
 from ray_jobs.report.audit_section import audit_section
 from ray_jobs.report.charts import histogram, reliability
 from ray_jobs.report.contact_sheet import contact_sheet, image
@@ -198,6 +198,9 @@ def _settings(contents: Contents) -> Iterator[Element]:
     names = (JOB, PLAN, METRICS, FAILURES)
     links = (node for name in names for node in (" · ", element("a", name, href=f"../{name}")))
     yield element("p", "Beside this page: ", *list(links)[1:], class_="note")
+    if contents.work is not None:
+        took = element("a", "What ran where, and how long", href=posixpath.basename(WORK_PAGE))
+        yield element("p", took, class_="note")
     command = element("code", f"fewshot classify {JOB}")
     versions = "with the versions above on the same kind of machine, it gives the same bytes"
     yield element("p", "To make it again: ", command, f"; {versions}.", class_="note")

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cluster import Store
-from fewshot.suggestion.herding import NEAR_DUPLICATE
 from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.layout import shard_of
 from ray_jobs.output.predictions import UNKNOWN_P_VALUE
@@ -40,6 +39,8 @@ class Spot:
     index: int
 
 
+NEAR_DUPLICATE = 0.97
+"""Cosine of the features above which two images are nearly the same; as in `fewshot.suggestion`, which loads torch."""
 Directions = Mapping[Spot, NDArray[np.float32]]
 """By position, the features of images: [D] float32, unit rows."""
 

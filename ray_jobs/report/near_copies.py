@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster import Store
-from fewshot.suggestion.herding import NEAR_DUPLICATE
 from ray_jobs.labels.kept_images import MARK
 from ray_jobs.output.feature_parts import view_features, view_table
 from ray_jobs.output.layout import present_parts, shard_of
 from ray_jobs.output.runs import Run
 from ray_jobs.report.example_rows import ExampleRows
-from ray_jobs.report.image_sample import ROWS, SHARDS, Directions, Spot, evenly
+from ray_jobs.report.image_sample import NEAR_DUPLICATE, ROWS, SHARDS, Directions, Spot, evenly
 from ray_jobs.suggestion.embedded_run import unit_rows
 
 SAME = 0.9999

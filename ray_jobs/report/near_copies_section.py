@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from fewshot.suggestion.herding import NEAR_DUPLICATE
 from ray_jobs.report.contact_sheet import KEY, picture
+from ray_jobs.report.image_sample import NEAR_DUPLICATE
 from ray_jobs.report.markup import element, number, outside, percent, plural, table
 from ray_jobs.report.near_copies import SAME, CopiedImage, Leak, Leaks
 from ray_jobs.report.report_data import Contents

@@ -16,7 +16,7 @@ from ray_jobs.inputs.ground_truth import given_names
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.layout import CLASS_TABLE
-from ray_jobs.output.runs import Run, read_run
+from ray_jobs.output.runs import Run, read_run, read_work
 from ray_jobs.report.audit_section import find_audit
 from ray_jobs.report.escalated_images import EscalatedSample, read_escalated_images
 from ray_jobs.report.example_rows import read_example_rows
@@ -29,6 +29,7 @@ from ray_jobs.report.wrong_labels import Mistakes, find_mistakes
 from ray_jobs.results.audit_result import AuditResult
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.run_plan import RunPlan
+from ray_jobs.results.run_work import RunWork
 
 logger = logging.getLogger(__name__)
 LABELS = 40
@@ -69,6 +70,8 @@ class Contents:
         copies: images looked at that are nearly the same; None where their features are gone.
         found_examples: what the features of the examples show.
         audit: what people's labels of a random sample say; None without any.
+        work: what its stages took; None if that was not noted. It is not the same for every run, so it has a page of
+            its own, to which the report leads.
         has_class_pages: whether the pages of the classes lie beside the report.
     """
 
@@ -86,6 +89,7 @@ class Contents:
     copies: Copies | None = None
     found_examples: FoundExamples = FoundExamples()
     audit: AuditResult | None = None
+    work: RunWork | None = None
     has_class_pages: bool = False
 
     @property
@@ -139,6 +143,7 @@ def gather(store: Store, run: str, job: Job) -> Contents:
         copies=copies,
         found_examples=examples,
         audit=find_audit(store, found.name),
+        work=read_work(store, run),
         has_class_pages=store.exists(f"{run}/{CLASS_TABLE}"),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import posixpath
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,14 +14,26 @@ from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.latest_runs import read_latest
-from ray_jobs.output.layout import CLASS_TABLE, PER_CLASS, REPORT
-from ray_jobs.output.runs import Run, UnreadableRun, find_runs, no_output, open_output, outputs_below, stored_job
+from ray_jobs.output.layout import CLASS_TABLE, PER_CLASS, REPORT, WORK_PAGE
+from ray_jobs.output.runs import (
+    Run,
+    UnreadableRun,
+    find_runs,
+    no_output,
+    open_output,
+    outputs_below,
+    read_load,
+    read_work,
+    stored_job,
+)
 from ray_jobs.report.classification_page import render
 from ray_jobs.report.evaluation_page import render_evaluation
+from ray_jobs.report.page_templates import render_page
 from ray_jobs.report.report_data import gather
 from ray_jobs.results.cell_result import ClassRow
 from ray_jobs.results.evaluation_result import EvaluationResult
 from ray_jobs.results.output_status import OutputReports, RunReport
+from ray_jobs.results.run_work import RunWork
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +109,8 @@ def _report_of(store: Store, run: Run | UnreadableRun, *, pages: bool) -> RunRep
         return RunReport(run=run.name, path=None)
     if run.metrics is None:
         return None
+    if run.kind == "classification" and not store.exists(f"{run.folder}/{WORK_PAGE}"):
+        _write_work_page(store, run.folder, read_work(store, run.folder))
     if not pages:
         return RunReport(run=run.name, path=_ensure(store, run.folder, partial(_rendered, store, run)))
     path = _ensure(store, run.folder, partial(_with_class_pages, run), keep=False)
@@ -108,6 +123,7 @@ def _with_class_pages(run: Run) -> bytes:
 
     contents = gather(run.store, run.folder, stored_job(run.store, run.folder))
     write_class_pages(run, contents)
+    _write_work_page(run.store, run.folder, contents.work)
     return render(replace(contents, has_class_pages=True))
 
 
@@ -119,4 +135,15 @@ def _rendered(store: Store, run: Run) -> bytes:
 
 
 def _of_run(store: Store, run: str, job: Job | None = None) -> bytes:
-    return render(gather(store, run, job or stored_job(store, run)))
+    contents = gather(store, run, job or stored_job(store, run))
+    _write_work_page(store, run, contents.work)
+    return render(contents)
+
+
+def _write_work_page(store: Store, run: str, work: RunWork | None) -> None:
+    """Write the page of what the stages took, if that is known."""
+    if work is not None:
+        load = read_load(store, run)
+        name = posixpath.basename(run)
+        page = render_page("work.html", name=name, work=work, load=load and load.sentence())
+        store.put(f"{run}/{WORK_PAGE}", page)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.suggestion.herding import NEAR_DUPLICATE
+from fewshot.suggestion import herding
 from ray_jobs.output.feature_parts import FeatureRows, encode
 from ray_jobs.output.runs import read_run
 from ray_jobs.report import near_copies
 from ray_jobs.report.example_rows import ExampleRows
-from ray_jobs.report.image_sample import Labelled, Spot, without_copies
+from ray_jobs.report.image_sample import NEAR_DUPLICATE, Labelled, Spot, without_copies
 from ray_jobs.report.near_copies import find_copies, find_leaks, read_directions, sampled_directions
 from tests.ray_jobs.place import CLASSES, Place, fewshot
 from tests.ray_jobs.report.test_report import PICTURES, page_of
@@ -44,6 +44,10 @@ def embedded_run(folder, degrees):
     (part,) = plan.features
     run.store.put(part, encode(FeatureRows(NAMES[: len(degrees)], [""] * len(degrees), errors, views)))
     return run, read_run(run.store, RUN)
+
+
+def test_copies_are_what_suggestions_take_for_near_duplicates():
+    assert NEAR_DUPLICATE == herding.NEAR_DUPLICATE
 
 
 @given(degrees=st.lists(st.one_of(st.none(), st.integers(0, 359)), max_size=20), count=st.integers(1, 8))
