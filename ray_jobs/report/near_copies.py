@@ -31,7 +31,7 @@ LEAKS = 12
 """Copies of examples that are shown."""
 SEARCHED, PAIRS = 20_000, 10**8
 """Images that are compared with the examples, and pairs of both, at most (about)."""
-_TILE_PAIRS = 1 << 23
+_TILE_PAIRS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,9 @@ def read_directions(store: Store, features: Sequence[str], shards: Sequence[str]
     found: dict[Spot, NDArray[np.float32]] = {}
     for part in present_parts(store, wanted):
         rows, units = unit_rows(view_features(store, part))
-        found |= {Spot(shard_of(part), row): unit for row, unit in zip(rows.tolist(), units, strict=True) if row < ROWS}
+        first = rows < ROWS
+        few = zip(rows[first].tolist(), units[first], strict=True)  # A copy: views would keep the whole part.
+        found |= {Spot(shard_of(part), row): unit for row, unit in few}
     return found
 
 
