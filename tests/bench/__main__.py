@@ -28,6 +28,7 @@ from tests.bench import (
     overhead,
     pipeline,
     precision,
+    promotion,
     random_labels,
     reading,
     report,
@@ -54,6 +55,7 @@ RUN = {
     "split": split.run,
     "archive": archive.run,
     "audit": audit.run,
+    "promotion": promotion.run,
     "reading": reading.run,
     "million": million.run,
     "search": search.run,
@@ -78,6 +80,7 @@ IMAGES = {
     "split": 40,
     "archive": 1_000_000,
     "audit": 1000,
+    "promotion": 1000,
     "reading": 4000,
     "million": 1_000_000,
     "search": 1_000_000,
@@ -88,8 +91,8 @@ IMAGES = {
     "gpu": 8192,
 }
 SIZES = (
-    "Size of each benchmark, in what it counts: images, units, time-steps or replays. Gates are set for the default"
-    f" ({', '.join(f'{name} {size:,}' for name, size in IMAGES.items())})."
+    "Size of each benchmark, in what it counts: images, units, time-steps, replays or projects. Gates are set for the"
+    f" default ({', '.join(f'{name} {size:,}' for name, size in IMAGES.items())})."
 )
 LOG_COLUMNS = 200
 """Width of tables in a file or a pipe, where nothing is cut off."""

@@ -24,6 +24,7 @@ from tests.bench import (
     overhead,
     pipeline,
     precision,
+    promotion,
     random_labels,
     reading,
     report,
@@ -232,6 +233,10 @@ def test_heavy_tailed_units_have_the_same_total():
     even, tailed = (scale.units(kind, 200, unit_s=0.5) for kind in (scale.EVEN, scale.TAILED))
     assert sum(unit.payload[1] for unit in tailed) == pytest.approx(sum(unit.payload[1] for unit in even))
     assert max(unit.payload[1] for unit in tailed) > 4 * 0.5
+
+
+def test_the_promotion_benchmark_runs():
+    assert len(promotion.run(images=2, repeat=1).gates) == 5
 
 
 def test_the_audit_benchmark_runs(monkeypatch):

@@ -1,0 +1,69 @@
+"""Whether new labels contradict what is known so much that a person should look before anything learns from them.
+
+Production's scores are calibrated: of new labels that it gives a mean score of 0.8, about four in five should agree
+with it. Fewer do where labels are wrong, and also where the archive has changed or the scores were too sure of
+themselves. So agreement must be both far from its expectation for its number (a normal bound of the Poisson binomial)
+and lower by a floor, which is above the errors of calibration that were measured (+8 points at most).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+
+ALPHA = 1e-3
+"""Probability of holding a night back whose labels are as right as expected."""
+FLOOR = 0.1
+"""By how much agreement must be lower than expected, as a share of the labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewLabels:
+    """What new labels look like to production.
+
+    Attributes:
+        labels: number of new labels of classes that production knows.
+        agreeing: number of them that it would have given, too.
+        expected: number of them that its scores promise.
+        is_suspicious: whether a person should look.
+        classes: names of the classes that were given where production saw another one, the most surprising first.
+    """
+
+    labels: int
+    agreeing: int
+    expected: float
+    is_suspicious: bool
+    classes: tuple[str, ...]
+
+
+def check_new_labels(
+    given: Sequence[str], predicted: Sequence[str], scores: np.ndarray, *, alpha: float = ALPHA, floor: float = FLOOR
+) -> NewLabels:
+    """Compare new labels with production's predictions of the same images, made before it learned from them.
+
+    Args:
+        given: n names, of classes that production knows.
+        predicted: n names, its most probable classes.
+        scores: [n] float, their calibrated probabilities in [0, 1].
+        alpha: see `ALPHA`.
+        floor: see `FLOOR`.
+
+    Raises:
+        ValueError: their numbers differ.
+    """
+    if not len(given) == len(predicted) == len(scores):
+        raise ValueError(f"expected as many labels as predictions, got {len(given)}, {len(predicted)}, {len(scores)}")
+    scores = np.asarray(scores, dtype=np.float64)
+    agrees = np.array([one == other for one, other in zip(given, predicted, strict=True)], dtype=bool)
+    missing = float(scores.sum() - agrees.sum())
+    spread = float(np.sqrt((scores * (1.0 - scores)).sum()))
+    is_suspicious = missing > norm.isf(alpha) * spread and missing >= floor * len(given) > 0
+    surprise: Counter[str] = Counter()
+    for label, score, agreed in zip(given, scores.tolist(), agrees.tolist(), strict=True):
+        surprise[label] += score - agreed
+    classes = tuple(label for label, value in surprise.most_common() if value > 0.0) if is_suspicious else ()
+    return NewLabels(len(given), int(agrees.sum()), float(scores.sum()), is_suspicious, classes)

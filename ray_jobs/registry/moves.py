@@ -1,0 +1,195 @@
+"""What the journal of a registry consists of: versions of a classifier, and what was done with them.
+
+`docs/registry.md` specifies the format. Entries are only ever added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, TypeAlias
+
+from ray_jobs.results.json_format import JsonDocument, JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version(JsonValue):
+    """A trained classifier, and what it was trained from.
+
+    Attributes:
+        number: of the version, from 1, in the order of registration.
+        classifier: method and fingerprint, see `ClassifierRef.name`.
+        folder: its folder in the output.
+        method: the method that labels, the selected one where methods were compared.
+        classes: K names, in label order.
+        backbone: identity of the backbone, see `ClipSpec.identity`.
+        labels: digest of the labels that it learned from, which lie in `labels/<digest>.json` beside the journal.
+        examples: number of examples that it learned from.
+        held_out: number of examples on which its scores are calibrated.
+        accuracy: expected accuracy on held-out examples, in [0, 1]; None where it is unknown.
+        archive_sample: name of the frozen sample of the archive that it learned from; None if it learned from none.
+        parent: version that was in production when it was trained; None for the first.
+    """
+
+    number: int
+    classifier: str
+    folder: str
+    method: str
+    classes: tuple[str, ...]
+    backbone: Mapping[str, object] = field(hash=False)
+    labels: str
+    examples: int
+    held_out: int
+    accuracy: float | None
+    archive_sample: str | None
+    parent: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence(JsonValue):
+    """What a decision rests on, see `fewshot.promotion.gate.GateResult`.
+
+    Attributes:
+        images: number of images that both versions classified.
+        better: number of them on which only the newer version is right.
+        worse: number of them on which only the older one is right.
+        log_evidence: natural logarithm of the evidence for the newer one.
+        log_harm: natural logarithm of the evidence for the older one.
+        log_needed: what either must reach.
+    """
+
+    images: int
+    better: int
+    worse: int
+    log_evidence: float
+    log_harm: float
+    log_needed: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered(JsonValue):
+    """A version was trained. It is the candidate from now on; an earlier one that was not decided about is dropped."""
+
+    kind: Literal["registered"] = "registered"
+    version: Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared(JsonValue):
+    """Two versions were compared by labels that came after both; nothing was moved.
+
+    Attributes:
+        version: the newer one.
+        against: the older one.
+        evidence: so far.
+    """
+
+    kind: Literal["compared"] = "compared"
+    version: int
+    against: int
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promoted(JsonValue):
+    """A version became production.
+
+    Attributes:
+        version: that one.
+        former: the one before it; None if there was none.
+        is_watched: whether it goes back by itself as soon as there is evidence of harm.
+        is_forced: whether a person decided so.
+        evidence: for it; None for the first one and for forced ones.
+    """
+
+    kind: Literal["promoted"] = "promoted"
+    version: int
+    former: int | None
+    is_watched: bool = False
+    is_forced: bool = False
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected(JsonValue):
+    """A candidate was rejected.
+
+    Attributes:
+        version: the candidate.
+        evidence: against it; None where a check before it gave the reason.
+    """
+
+    kind: Literal["rejected"] = "rejected"
+    version: int
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolledBack(JsonValue):
+    """An earlier version became production again.
+
+    Attributes:
+        version: the one that is production now.
+        former: the one that was until now.
+        is_automatic: whether evidence of harm did it, and no person.
+        evidence: of harm; None where a person did it.
+    """
+
+    kind: Literal["rolled back"] = "rolled back"
+    version: int
+    former: int
+    is_automatic: bool = False
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed(JsonValue):
+    """The watch over a promoted version ended without harm.
+
+    Attributes:
+        version: that one.
+        evidence: of the watch.
+    """
+
+    kind: Literal["confirmed"] = "confirmed"
+    version: int
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned(JsonValue):
+    """Stored classifiers of versions are removed; they cannot become production any more.
+
+    Attributes:
+        versions: their numbers.
+    """
+
+    kind: Literal["pruned"] = "pruned"
+    versions: tuple[int, ...]
+
+
+Move: TypeAlias = Registered | Compared | Promoted | Rejected | RolledBack | Confirmed | Pruned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry(JsonDocument):
+    """A move: who made it, when and why.
+
+    Attributes:
+        sequence: number of the entry, from 1 without gaps.
+        previous: digest of the bytes of the entry before it; empty for the first.
+        id: 32 hexadecimal digits, of this entry alone.
+        time: UTC to the microsecond, such as "2026-11-30T15:50:01.123456Z"; later than that of the entry before it.
+        by: who made it.
+        why: in a sentence.
+        move: what was done.
+    """
+
+    format_version: ClassVar[int] = 1
+    sequence: int
+    previous: str
+    id: str
+    time: str
+    by: str
+    why: str
+    move: Move

@@ -1,0 +1,149 @@
+"""What the moves of a journal come to: versions, the one in production, the candidate, the watch. A pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from ray_jobs.errors import JobError
+from ray_jobs.registry.moves import (
+    Compared,
+    Confirmed,
+    JournalEntry,
+    Move,
+    Promoted,
+    Pruned,
+    Registered,
+    Rejected,
+    RolledBack,
+    Version,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryState:
+    """The state after a number of moves.
+
+    Attributes:
+        sequence: number of the last entry; 0 before the first.
+        versions: by number, in ascending order.
+        production: number of the version in production; None before the first promotion.
+        productions: numbers of all that were in production, in order; the last one is `production`.
+        candidate: number of the version that is being decided about; None if there is none.
+        candidates: number of candidates since production changed last, the current one included.
+        watched_since: entry of the first promotion that is watched; None if none is.
+        shadow: number of the version that was in production before it, and would be restored; None if none is watched.
+            Versions that are promoted during a watch prolong it: otherwise a small harm every night would go unseen.
+        rejected: numbers of rejected versions.
+        pruned: numbers of versions whose classifiers are gone.
+    """
+
+    sequence: int = 0
+    versions: dict[int, Version] = field(default_factory=dict)
+    production: int | None = None
+    productions: tuple[int, ...] = ()
+    candidate: int | None = None
+    candidates: int = 0
+    watched_since: int | None = None
+    shadow: int | None = None
+    rejected: frozenset[int] = frozenset()
+    pruned: frozenset[int] = frozenset()
+
+    def version(self, number: int) -> Version:
+        """Return a version.
+
+        Raises:
+            JobError: there is none with this number.
+        """
+        if number not in self.versions:
+            known = f"1 to {len(self.versions)}" if self.versions else "none"
+            raise JobError([f"the registry has no version {number}; it has {known}"])
+        return self.versions[number]
+
+    def version_of(self, classifier: str, labels: str) -> Version | None:
+        """Return the newest version of a classifier that learned from labels; None if it was not registered."""
+        found = [each for each in self.versions.values() if (each.classifier, each.labels) == (classifier, labels)]
+        return found[-1] if found else None
+
+    @property
+    def former(self) -> int | None:
+        """What a rollback restores: the latest other version that was in production and is still there."""
+        earlier = (each for each in reversed(self.productions) if each != self.production and each not in self.pruned)
+        return next(earlier, None)
+
+    def after(self, move: Move) -> RegistryState:
+        """Return the state after one more move.
+
+        Raises:
+            JobError: the move cannot be made.
+        """
+        moved = replace(self, sequence=self.sequence + 1)
+        match move:
+            case Registered(version=version):
+                if version.number != len(self.versions) + 1:
+                    raise JobError([f"expected version {len(self.versions) + 1}, got {version.number}"])
+                versions = self.versions | {version.number: version}
+                return replace(moved, versions=versions, candidate=version.number, candidates=self.candidates + 1)
+            case Promoted(version=number, former=former, is_watched=is_watched):
+                self._check_move(number, former)
+                shadow = (former if self.shadow is None else self.shadow) if is_watched else None
+                since = (self.watched_since or moved.sequence) if shadow is not None else None
+                return replace(moved._with_production(number), watched_since=since, shadow=shadow)
+            case RolledBack(version=number, former=former):
+                self._check_move(number, former)
+                return replace(moved._with_production(number), rejected=self.rejected | {former})
+            case Rejected(version=number):
+                self.version(number)
+                candidate = None if number == self.candidate else self.candidate
+                return replace(moved, candidate=candidate, rejected=self.rejected | {number})
+            case Confirmed(version=number):
+                if number != self.production or self.shadow is None:
+                    raise JobError([f"version {number} is not watched"])
+                return replace(moved, watched_since=None, shadow=None)
+            case Compared(version=number, against=against):
+                for each in (number, against):
+                    self.version(each)
+                return moved
+            case Pruned(versions=numbers):
+                if kept := sorted(set(numbers) & self.needed):
+                    raise JobError([f"version {kept[0]} is needed and cannot be removed"])
+                return replace(moved, pruned=self.pruned | set(numbers))
+
+    @property
+    def needed(self) -> frozenset[int]:
+        """Versions that must stay: production, the candidate, and what a rollback restores."""
+        return frozenset({self.production, self.candidate, self.shadow, self.former} - {None})  # type: ignore[arg-type]
+
+    def _with_production(self, number: int) -> RegistryState:
+        candidate = None if self.candidate == number else self.candidate
+        return replace(
+            self,
+            production=number,
+            productions=(*self.productions, number),
+            candidate=candidate,
+            candidates=0 if candidate is None else 1,
+            watched_since=None,
+            shadow=None,
+            rejected=self.rejected - {number},
+        )
+
+    def _check_move(self, number: int, former: int | None) -> None:
+        self.version(number)
+        if number in self.pruned:
+            raise JobError([f"the classifier of version {number} was removed; train it again"])
+        if number == self.production:
+            raise JobError([f"version {number} is in production already"])
+        if former != self.production:
+            raise JobError([f"expected version {self.production} in production, got a move from {former}"])
+
+
+def state_of(entries: Iterable[JournalEntry]) -> RegistryState:
+    """Return the state after entries, in order.
+
+    Raises:
+        JobError: a move could not have been made, so the journal is damaged.
+    """
+    state = RegistryState()
+    for entry in entries:
+        state = state.after(entry.move)
+    return state

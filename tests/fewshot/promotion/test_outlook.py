@@ -1,0 +1,105 @@
+"""Labels that a decision would take, guards of classes, labels that contradict production."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fewshot.promotion import check_new_labels, guard_class, labels_needed, log_evidence_of_counts, log_needed
+from tests.fewshot.promotion.projects import simulate, superior
+
+
+@pytest.mark.parametrize(("gain", "labels"), [(0.02, 100), (0.04, 20)])
+def test_the_expected_number_of_labels_is_about_the_median_of_what_happens(gain: float, labels: int) -> None:
+    expected = labels_needed(gain, disagreement=0.1, log_needed=log_needed(1))
+    assert expected is not None
+    happened = simulate(superior, gain=gain, labels=labels, projects=200, nights=200).promotion_night * labels
+    assert 0.7 < happened / expected < 1.3
+
+
+def test_smaller_gains_take_more_labels_and_none_are_never_shown() -> None:
+    numbers = [labels_needed(gain, disagreement=0.1, log_needed=log_needed(1)) for gain in (0.01, 0.02, 0.04)]
+    assert None not in numbers
+    assert numbers == sorted(numbers, key=lambda number: -(number or 0))
+    assert labels_needed(0.0, disagreement=0.1, log_needed=log_needed(1)) is None
+    assert labels_needed(0.0, disagreement=0.1, log_needed=log_needed(1), margin=0.02) is not None
+    assert labels_needed(0.5, disagreement=0.0, log_needed=log_needed(1)) is not None
+
+
+def test_the_number_is_the_first_that_is_enough() -> None:
+    found = labels_needed(0.04, disagreement=0.1, log_needed=3.0)
+    assert found is not None
+    below, enough = (log_evidence_of_counts(n * 0.07, n * 0.03, n) for n in (found - 1, found))
+    assert below < 3.0 <= enough
+
+
+def test_a_class_fell_held_or_cannot_be_decided() -> None:
+    assert guard_class(images=200, better=2, worse=40, classes=10).state == "fell"
+    assert guard_class(images=2000, better=30, worse=30, classes=10).state == "held"
+    few = guard_class(images=12, better=0, worse=1, classes=10)
+    assert few.state == "cannot tell"
+    assert few.labels is not None
+    assert few.labels > 12
+    assert guard_class(images=few.labels, better=0, worse=0, classes=10).state == "held"
+
+
+def test_more_classes_make_guards_stricter() -> None:
+    one, many = (guard_class(images=60, better=0, worse=8, classes=classes).state for classes in (1, 100))
+    assert (one, many) == ("fell", "cannot tell")
+
+
+def test_guards_of_equal_classes_seldom_raise_an_alarm() -> None:
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(100):
+        better, worse, _ = rng.multinomial(80, [0.1, 0.1, 0.8], size=5).T
+        alarms += any(
+            guard_class(images=80, better=int(b), worse=int(w), classes=5).state == "fell"
+            for b, w in zip(better, worse, strict=True)
+        )
+    assert alarms / 100 <= 0.05
+
+
+def test_what_guards_promise_to_see_is_seen() -> None:
+    rng = np.random.default_rng(1)
+    told = guard_class(images=20, better=1, worse=1, classes=3, fall=0.2).labels
+    assert told is not None
+    better, worse, _ = rng.multinomial(told, [0.0, 0.2, 0.8], size=200).T
+    seen = [
+        guard_class(images=told, better=int(b), worse=int(w), classes=3, fall=0.2).state == "fell"
+        for b, w in zip(better, worse, strict=True)
+    ]
+    assert np.mean(seen) >= 0.75
+
+
+def poisoned(
+    share: float, *, labels: int = 100, bias: float = 0.0, seed: int = 0
+) -> tuple[list[str], list[str], np.ndarray]:
+    """Labels of which a share is wrong, and predictions whose scores are too high by `bias`."""
+    rng = np.random.default_rng(seed)
+    scores = 0.4 + 0.6 * rng.beta(2.0, 1.0, labels)
+    truth = rng.integers(0, 10, labels)
+    right = rng.random(labels) < np.clip(scores - bias, 0.02, 1.0)
+    predicted = np.where(right, truth, (truth + 1) % 10)
+    wrong = rng.random(labels) < share
+    given = np.where(wrong, 3, truth)
+    return given.astype(str).tolist(), predicted.astype(str).tolist(), scores
+
+
+def test_a_poisoned_night_is_seen_and_its_class_named() -> None:
+    found = [check_new_labels(*poisoned(0.3, seed=seed)) for seed in range(50)]
+    assert np.mean([each.is_suspicious for each in found]) >= 0.9
+    assert all(each.classes[0] == "3" for each in found if each.is_suspicious)
+
+
+def test_right_labels_pass_even_where_scores_are_too_high_by_eight_points() -> None:
+    assert not any(check_new_labels(*poisoned(0.0, seed=seed)).is_suspicious for seed in range(200))
+    biased = [check_new_labels(*poisoned(0.0, labels=400, bias=0.08, seed=seed)).is_suspicious for seed in range(100)]
+    assert np.mean(biased) <= 0.25
+
+
+def test_few_labels_and_none_are_no_reason_to_wait() -> None:
+    assert not check_new_labels(["a"], ["b"], np.array([0.9])).is_suspicious
+    assert not check_new_labels([], [], np.zeros(0)).is_suspicious
+    with pytest.raises(ValueError, match="as many labels as predictions"):
+        check_new_labels(["a"], [], np.zeros(0))
