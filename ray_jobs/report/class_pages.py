@@ -1,7 +1,7 @@
 """Pages of the classes beside a report: a table of all of them, and for each one its images, sorted by certainty.
 
-They are written on request, since their pictures take a minute and some 40 MB for 12,000 images. What they cost is
-bounded, whatever the size of the archive: see `class_members`.
+They are written on request, since 12,000 pictures take a minute or more and 25 to 45 MB. What they cost is bounded,
+whatever the size of the archive: see `class_members`.
 """
 
 from __future__ import annotations
