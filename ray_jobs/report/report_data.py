@@ -112,6 +112,8 @@ def gather(store: Store, run: str, job: Job) -> Contents:
     labels = tuple(metrics.labels.items())[:LABELS]
     has_scores = _has_scores(metrics)
     tested = metrics.unknown is not None
+    # First, while nothing else is held: it takes the most memory.
+    mistakes = _mistakes(found, job, has_scores=has_scores) if metrics.measured is not None else None
     directions = _directions(found)
     sample = draw_sample(
         store,
@@ -125,7 +127,6 @@ def gather(store: Store, run: str, job: Job) -> Contents:
     examples = _examples(found, job, metrics.images)
     some = metrics.escalated is not None and metrics.escalated.images > 0
     escalated = read_escalated_images(store, run, found.plan.features) if some else None
-    mistakes = _mistakes(found, job, has_scores=has_scores) if metrics.measured is not None else None
     groups = (sample, escalated, mistakes, copies, examples.leaks)
     wanted = by_shard(spot for group in groups if group is not None for spot in group.spots)
     return Contents(
