@@ -61,7 +61,16 @@ from ray_jobs.output.layout import (
     run_folder,
 )
 from ray_jobs.output.predictions import PredictionOrigin, prediction_format
-from ray_jobs.output.runs import Run, acquire_run, begin_run, read_metrics, read_plan, record_load, remove_noted_damage
+from ray_jobs.output.runs import (
+    Run,
+    acquire_run,
+    begin_run,
+    read_metrics,
+    read_plan,
+    record_load,
+    record_work,
+    remove_noted_damage,
+)
 from ray_jobs.output.work_share import classification_work
 from ray_jobs.report import ensure_report
 from ray_jobs.results.classification_metrics import ClassificationMetrics
@@ -653,6 +662,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
             work.audited,
             learned_from=work.learned_from,
         )
+        record_work(work.store, work.run, reporter.finished)
         found = work.embedded is not None and bool(work.embedded.found)
         did: Did = "the rest" if found or any(report.skipped for report in embedding) else "everything"
         return _finish(work, metrics, did=did)

@@ -80,6 +80,8 @@ def show_reports(reporter: Reporter, result: OutputReports) -> None:
     """Show where the reports of an output lie."""
     for report in result.reports:
         reporter.say(f"{report.run}: {report.path or 'no report could be written'}")
+        if report.classes is not None:
+            reporter.say(f"its classes: {report.classes}")
     if not result.reports:
         _say_nothing(reporter, "no run has finished", result.output, result.below)
 

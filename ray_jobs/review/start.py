@@ -21,7 +21,7 @@ from ray_jobs.review.screens import KINDS, ScreenAddress
 if TYPE_CHECKING:
     from ray_jobs.console.progress import Reporter
 
-EXTRA = ("jinja2", "starlette", "uvicorn")
+EXTRA = ("starlette", "uvicorn")
 """Packages of the extra `review`."""
 
 
