@@ -218,7 +218,7 @@ def audit(
     place, storage, job_file = locate_output(output)
     with reporter.waiting("reading predictions and labels"):
         done = run_audit(place, images, seed=seed, job=job_name(job_file), storage=storage)
-    show_audit(reporter, done.result)
+    show_audit(reporter, done.result, output)
     if table is not None:
         data, rows = table_to_label(done)
         write_new_table(table, data, option="--table", job=done.archive.job, output=done.archive.store)
@@ -312,7 +312,7 @@ def suggest(
     with reporter.waiting("reading the features"):
         embedded, content = suggest_images(place, n, storage)
     result = store_list(embedded, content, csv)
-    show_list(reporter, result)
+    show_list(reporter, result, output)
     return result.to_json()
 
 
@@ -349,5 +349,5 @@ def search(
     with reporter.waiting("reading the features"):
         embedded, content = search_images(place, query, n, storage)
     result = store_list(embedded, content, csv)
-    show_list(reporter, result)
+    show_list(reporter, result, output)
     return result.to_json()
