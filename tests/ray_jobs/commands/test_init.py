@@ -264,6 +264,13 @@ def test_names_alone_lead_to_labels(here):
     assert "now up to" not in text
 
 
+def test_a_list_of_names_is_refused_with_the_form_they_take(here):
+    (here / "names.txt").write_text("amber\nblue\n")
+    outcome = init("photos", "names.txt")
+    assert outcome.code == 2
+    assert "for class names alone, a table with the columns image and label and nothing in image" in outcome.messages
+
+
 def test_classes_known_by_name_only_are_told(here):
     rows = [("examples/blue/0.jpg", "blue"), ("", "amber"), ("", "cyan")]
     outcome = init("photos", write_table(here / "examples.csv", rows), "--set", "classifier.max_error=0.5")
