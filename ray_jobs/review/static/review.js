@@ -63,8 +63,13 @@ function lettersSearch() {
 
 function showLetters() {
   body.letters = lettersSearch() ? "class" : "image";
-  if (items.length > 1 && body.blind !== "true")
-    byId("letters").textContent = isChosen ? "Letters: its class. Esc: letters choose an image." : "Letters: choose an image.";
+  byId("letters").textContent = whatLettersDo();
+}
+
+function whatLettersDo() {
+  if (items.length <= 1) return "Letters: its class.";
+  if (body.blind === "true") return "Letters: its class. Shift and a letter: choose an image.";
+  return isChosen ? "Letters: its class. Esc: letters choose an image." : "Letters: choose an image.";
 }
 
 function choose(position) {
