@@ -155,6 +155,24 @@ def test_an_audit_is_answered_without_predictions(browser: Any, run: WrittenRun)
         assert tab.complaints == []
 
 
+def test_letters_lead_from_the_first_page_to_a_search(browser: Any, run: WrittenRun) -> None:
+    for name, query in (("1d6c", "amber"), ("7f31", "amber"), ("3fab", "a plum")):
+        content = f'{{"kind": "search", "query": "{query}", "images": [{{"image": "folder/003.png"}}]}}'
+        run.store.put(f"suggestions/{name}.json", content.encode())
+    with served(run) as server:
+        tab = Tab(browser)
+        page = tab.enter(server)
+        press(page, "a", "m")
+        page.wait_for_selector("#matches li")
+        listed = [line.strip() for line in page.locator("#matches bdi").all_inner_texts()]
+        assert listed == ["amber", "Search: amber", "Search: amber 7f31"]
+        press(page, "3")
+        page.wait_for_selector("#grid")
+        assert page.url.endswith("kind=list&name=7f31")
+        assert page.inner_text("h1") == "Search: amber"
+        assert tab.complaints == []
+
+
 @pytest.mark.parametrize(("purity", "most"), [(0.95, 0.3), (0.8, 0.7)])
 def test_a_scripted_reviewer_labels_five_hundred_images(
     purity: float, most: float, browser: Any, tmp_path: Path
