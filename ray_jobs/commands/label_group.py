@@ -308,9 +308,9 @@ def suggest(
     from ray_jobs.suggestion.suggest_images import suggest_images
 
     reporter = Reporter()
-    place, storage, _ = locate_output(output)
+    place, storage, job_file = locate_output(output)
     with reporter.waiting("reading the features"):
-        embedded, content = suggest_images(place, n, storage)
+        embedded, content = suggest_images(place, n, storage, job=job_name(job_file))
     result = store_list(embedded, content, csv)
     show_list(reporter, result, output)
     return result.to_json()
@@ -345,9 +345,9 @@ def search(
 
     reporter = Reporter()
     query = Query(text=text, image=image)
-    place, storage, _ = locate_output(output)
+    place, storage, job_file = locate_output(output)
     with reporter.waiting("reading the features"):
-        embedded, content = search_images(place, query, n, storage)
+        embedded, content = search_images(place, query, n, storage, job=job_name(job_file))
     result = store_list(embedded, content, csv)
     show_list(reporter, result, output)
     return result.to_json()
