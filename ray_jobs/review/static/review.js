@@ -83,9 +83,10 @@ function showLetters() {
 }
 
 function whatLettersDo() {
-  if (items.length <= 1) return "Letters: its class.";
-  if (body.blind === "true") return "Letters: its class. Shift and a letter: choose an image.";
-  return isChosen ? "Letters: its class. Esc: letters choose an image." : "Letters: choose an image.";
+  if (!lettersSearch()) return "Letters: choose an image.";
+  const search = "Letters: its class (/ first, if it begins with n, s, u or x).";
+  if (items.length <= 1) return search;
+  return `${search} ${body.blind === "true" ? "Shift and a letter: choose an image." : "Esc: letters choose an image."}`;
 }
 
 function choose(position) {

@@ -143,7 +143,8 @@ def test_an_audit_is_answered_without_predictions(browser: Any, run: WrittenRun)
     with served(run, "--screen", "one") as server:
         tab = Tab(browser)
         page = tab.enter(server)
-        assert page.inner_text("#letters") == "Letters: its class. Shift and a letter: choose an image."
+        letters = "Letters: its class (/ first, if it begins with n, s, u or x). Shift and a letter: choose an image."
+        assert page.inner_text("#letters") == letters
         press(page, "b")
         page.wait_for_selector("#matches li")
         press(page, "Enter", "n", "1")  # A digit has no prediction to choose.
