@@ -94,6 +94,24 @@ def test_examples_in_the_folder_of_the_archive_are_not_measured_with(place: Plac
     assert place.classify().result["measured"]["labelled_images"] == 18
 
 
+def test_examples_are_images_of_the_archive_however_their_places_are_written(place: Place) -> None:
+    def measured(uri: object, archive: object = place.archive) -> object:
+        place.write_job(archive={"labels": str(place.truth), "uri": str(archive)}, support={"uri": str(uri)})
+        return place.classify().result["measured"]["labelled_images"]
+
+    linked = place.folder / "linked"
+    for name, label in LEARNED.items():
+        (linked / label).mkdir(parents=True, exist_ok=True)
+        (linked / label / name).symlink_to(place.archive / name)
+    assert measured(linked) == 13
+    detour = ((f"examples/../archive/./{name}", label) for name, label in LEARNED.items())
+    table = write_table(place.folder / "detour.csv", detour)
+    assert measured(table) == 13
+    (place.folder / "alias").symlink_to(place.archive)
+    assert measured(table, place.folder / "alias") == 13
+    assert measured(table, place.folder / "examples" / ".." / "archive") == 13
+
+
 def results_of(outcome: Outcome) -> dict[str, bytes]:
     names = ("metrics.json", "failures.parquet", "report/index.html")
     return {name: (outcome.run / name).read_bytes() for name in names}
