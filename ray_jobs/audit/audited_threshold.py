@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -18,9 +19,9 @@ from ray_jobs.audit.answers import answers_in_order
 from ray_jobs.audit.stored_draw import StoredDraw, StoredSample, find_draw, find_sample, sample_path, sample_sizes
 from ray_jobs.errors import JobError
 from ray_jobs.labels.label_event import ImageId, LabelEvent
-from ray_jobs.labels.label_ledger import LabelLedger
+from ray_jobs.labels.label_ledger import ledger_of_run, open_ledger
 from ray_jobs.output.layout import AUDITS, LABELS, RUNS
-from ray_jobs.output.runs import read_plan
+from ray_jobs.output.runs import read_plan, stored_job
 from ray_jobs.results.error_limits import AuditedThreshold
 from ray_jobs.results.run_plan import RunPlan
 
@@ -93,15 +94,24 @@ def _answered_draws(store: Store) -> Iterator[_AnsweredDraw]:
     folders = list(store.folders(AUDITS))
     if not folders:
         return
-    ledger = LabelLedger(Store(store.url(LABELS), storage=store.storage))
-    draws = ledger.current().draws
+    answers = cache(lambda url: open_ledger(url, store.storage).current().draws)
     for name in map(posixpath.basename, folders):
-        events = draws.get(name, {})
+        if not (run := name.rpartition("-")[0]):
+            continue  # It is no draw's.
+        events = answers(_ledger(store, run)).get(name, {})
         sizes = sample_sizes(store, name)
         draw = find_draw(store, name) if events and sizes else None
         sample = None if draw is None else find_sample(store, sample_path(name, sizes[-1]))
         if draw is not None and sample is not None and (found := _with_answers(draw, sample, events)) is not None:
             yield found
+
+
+def _ledger(store: Store, run: str) -> str:
+    """Return the URL of the ledger of an audited run, see `ledger_of_run`."""
+    try:
+        return ledger_of_run(stored_job(store, f"{RUNS}/{run}"), store).store.root
+    except (FileNotFoundError, JobError):  # The run or its ledger is gone; perhaps the output has the answers.
+        return store.url(LABELS)
 
 
 def _with_answers(draw: StoredDraw, sample: StoredSample, events: Mapping[ImageId, LabelEvent]) -> _AnsweredDraw | None:
