@@ -70,6 +70,8 @@ from ray_jobs.output.runs import (
     record_load,
     record_work,
     remove_noted_damage,
+    stored_job,
+    write_job_file,
 )
 from ray_jobs.output.work_share import classification_work
 from ray_jobs.report import ensure_report
@@ -607,16 +609,24 @@ def classify(job: Job, reporter: Reporter) -> FinishedClassification:
         work = Classification.from_job(job)
     if (metrics := work.finished()) is not None:
         reporter.say(f"nothing to do: {work.store.url(work.run)} is complete")
+        _renew_places(work)
         return _finish(work, metrics, did="nothing")
     if work.stored is not None:
         with reporter.waiting("loading the stored classifier"):
             _check_loads(work.stored, work.job)
     with acquire_run(work.store, work.run, job.storage, reporter) as lease:
         if (metrics := work.finished()) is not None:  # by the process that held it before
+            _renew_places(work)
             return _finish(work, metrics, did="nothing")
         _remove_damage(work, reporter)  # Before anything looks for what is there: the work of the stages does.
         with reporter.job("classify", work.stages):
             return _carry_out(work, reporter, lease)
+
+
+def _renew_places(work: Classification) -> None:
+    """Note where examples and labels lie now, which changes no result, but which later commands go by."""
+    if stored_job(work.store, work.run).support != work.job.support:
+        write_job_file(work.store, work.run, work.job)
 
 
 def _remove_damage(work: Classification, reporter: Reporter) -> None:
