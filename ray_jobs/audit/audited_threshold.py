@@ -7,7 +7,7 @@ other examples, classes or features make another one, of which the audit says no
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -83,6 +83,32 @@ def find_audited_threshold(store: Store, wanted: Audited, *, max_error: float, c
     return _threshold(own[-1], max_error=max_error, confidence=confidence)
 
 
+def notice_of_new_images(store: Store, audited: AuditedThreshold, features: Collection[str]) -> str | None:
+    """Say that an archive has images that were not there when it was audited; None if it has none.
+
+    Args:
+        store: the output.
+        audited: the threshold of the audit.
+        features: parts of features of the archive as it is now.
+
+    Raises:
+        FormatError: the plan of the audited run is damaged.
+        StorageError: storage does not respond.
+    """
+    plan = read_plan(store, f"{RUNS}/{_run_of(audited.draw)}")
+    if plan is not None and set(features) <= set(plan.features):
+        return None
+    return (
+        f"The archive has changed since the audit of {audited.date}, which promises nothing of new images: audit the run"
+        " again."
+    )
+
+
+def _run_of(draw: str) -> str:
+    """Return the name of the run of a draw; "" if it is no name of a draw."""
+    return draw.rpartition("-")[0]
+
+
 def _advice(store: Store) -> str:
     return (
         "Run the job without this key, audit that run (fewshot audit"
@@ -96,7 +122,7 @@ def _answered_draws(store: Store) -> Iterator[_AnsweredDraw]:
         return
     answers = cache(lambda url: open_ledger(url, store.storage).current().draws)
     for name in map(posixpath.basename, folders):
-        if not (run := name.rpartition("-")[0]):
+        if not (run := _run_of(name)):
             continue  # It is no draw's.
         events = answers(_ledger(store, run)).get(name, {})
         sizes = sample_sizes(store, name)

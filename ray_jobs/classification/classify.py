@@ -19,7 +19,7 @@ from cluster.execution.executor import weight_left
 from cluster.on_ray.capacity import cluster_nodes
 from cluster.records import Source
 from fewshot.methods.table import learns_from_archive, needs_of
-from ray_jobs.audit.audited_threshold import Audited, find_audited_threshold
+from ray_jobs.audit.audited_threshold import Audited, find_audited_threshold, notice_of_new_images
 from ray_jobs.classification.finished_run import Losses, find_losses
 from ray_jobs.classification.label_set_plan import (
     check_pairs,
@@ -376,7 +376,10 @@ class Classification:
         of_archive = (None if is_named else self.listing.mask_notice, self.listing.repeat_notice)
         of_examples = () if self.support is None else self.support.labels.notices
         of_test = None if self.unknown is None else self.unknown.warning
-        return (*filter(None, (*of_archive, of_test)), *of_examples, *self._training_notices())
+        of_audit = None
+        if self.audited is not None:
+            of_audit = notice_of_new_images(self.store, self.audited, self.listing.parts(self.features))
+        return (*filter(None, (*of_archive, of_test, of_audit)), *of_examples, *self._training_notices())
 
     def _training_notices(self) -> Iterator[str]:
         if self.stored is None:

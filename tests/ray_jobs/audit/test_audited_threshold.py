@@ -170,6 +170,21 @@ def test_answers_are_those_of_the_ledger_that_the_audited_job_names(place, audit
     assert (done.result["audited"]["answered"], place.output.joinpath("labels").exists()) == (90, False)
 
 
+def test_images_that_came_after_the_audit_are_warned_of(place, audited):
+    shutil.copytree(audited.archive, place.archive, dirs_exist_ok=True)
+    section = {"uri": str(place.archive), "id": "moving"}
+    place.write_job(archive=section)
+    assert place.classify().code == 0
+    answer(place, "--n", "90")
+    place.write_job(archive=section, classifier={"method": "tip_adapter", **AUDITED})
+    assert "changed since the audit" not in place.classify().messages
+    (place.archive / "photo_000.jpg").unlink()
+    put(place.archive / "photo_090.jpg", picture("amber", 90))
+    for done in (fewshot("plan", place.job, "--no-probe"), place.classify()):
+        assert done.code == 0, done.messages
+        assert "The archive has changed since the audit of" in " ".join(done.messages.split())
+
+
 def test_folders_that_are_no_audits_are_passed_over(place, audited):
     (place.output / "audits" / "notes").mkdir()
     (place.output / "audits" / "notes" / "read.me").write_text("mine")
