@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,16 @@ def test_a_damaged_result_costs_neither_the_report_nor_another_audit(copied):
     assert fewshot("audit", copied.output, "--seed", 1).code == 0
     assert fewshot("audit", copied.output).result == first
     assert "What an audit says" in report.read_text()
+
+
+def test_images_that_labels_cannot_tell_apart_are_warned_of(place):
+    tars = place.folder / "tars"
+    tars.mkdir()
+    for number in range(2):
+        with tarfile.open(tars / f"{number}.tar", "w") as tar:
+            for index in range(9):
+                tar.add(place.archive / f"photo_{9 * number + index:03}.jpg", f"{index}.jpg")
+    place.write_job(archive={"uri": str(tars / "*.tar")})
+    assert place.classify().code == 0
+    (note,) = fewshot("audit", place.output, "--n", 20).result["notes"]
+    assert note.startswith("9 keys of the sample are not of one image alone, such as ")
