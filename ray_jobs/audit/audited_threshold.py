@@ -99,8 +99,8 @@ def notice_of_new_images(store: Store, audited: AuditedThreshold, features: Coll
     if plan is not None and set(features) <= set(plan.features):
         return None
     return (
-        f"The archive has changed since the audit of {audited.date}, which promises nothing of new images: audit the run"
-        " again."
+        f"The archive has changed since the audit of {audited.date}, which promises nothing of new images: audit the"
+        " run again."
     )
 
 
