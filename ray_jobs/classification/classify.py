@@ -628,7 +628,11 @@ def classify(job: Job, reporter: Reporter) -> FinishedClassification:
 
 def _renew_places(work: Classification) -> None:
     """Note where examples and labels lie now, which changes no result, but which later commands go by."""
-    if stored_job(work.store, work.run).support != work.job.support:
+    try:
+        is_noted = stored_job(work.store, work.run).support == work.job.support
+    except (JobError, ValueError):  # It is damaged, or an older version wrote it.
+        is_noted = False
+    if not is_noted:
         write_job_file(work.store, work.run, work.job)
 
 

@@ -94,6 +94,14 @@ def test_a_ledger_that_was_moved_is_used_where_its_job_names_it(place: Place) ->
     assert label(place, 2, 3) == str(ledger_of(place))
 
 
+def test_a_damaged_job_file_of_a_finished_run_is_written_anew(place: Place) -> None:
+    run = place.classify().run
+    content = (run / "job.toml").read_bytes()
+    (run / "job.toml").write_bytes(content[:100])
+    assert place.classify().result["did"] == "nothing"
+    assert (run / "job.toml").read_bytes() == content
+
+
 def test_no_command_begins_a_ledger_where_the_one_that_the_job_names_is_gone(sharing: Place) -> None:
     ledger_of(sharing).rename(sharing.folder / "unmounted")
     table, listed = sharing.folder / "given.csv", sharing.folder / "listed.csv"
