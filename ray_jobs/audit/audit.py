@@ -23,6 +23,7 @@ from ray_jobs.audit.stored_draw import (
     sample_sizes,
 )
 from ray_jobs.errors import JobError
+from ray_jobs.inputs.ground_truth import STORED_BEFORE
 from ray_jobs.labels.current_labels import CurrentLabels
 from ray_jobs.labels.labelled_archive import LabelledArchive
 from ray_jobs.output.layout import AUDIT_RESULT, METRICS, RUNS
@@ -36,10 +37,6 @@ DEFAULT_IMAGES = 300
 FEWEST_IMAGES = 20
 CONFIDENCE = 0.95
 """Of every interval."""
-STORED_BEFORE = (
-    "The classifier was trained by another job: images of the archive that it may have learned from are not known, and"
-    " not left out."
-)
 COLUMNS = ("image", "label", "answer", "reason", "draw", "probability", "url")
 """Of a table of images to label."""
 

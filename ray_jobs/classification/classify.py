@@ -42,7 +42,7 @@ from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.inputs.example_blocks import EmbeddedExamples, Examples
 from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import by_class, learned_ledger, support_labels
-from ray_jobs.inputs.ground_truth import learned_images, read_given_labels
+from ray_jobs.inputs.ground_truth import STORED_BEFORE, learned_images, read_given_labels
 from ray_jobs.inputs.unreadable_examples import SKIP, stop_at_unreadable, unreadable_summary
 from ray_jobs.inputs.validation_examples import check_some_readable, read_validation, validation_labels
 from ray_jobs.job_file.sections import ClipSection, Job
@@ -379,7 +379,9 @@ class Classification:
         of_audit = None
         if self.audited is not None:
             of_audit = notice_of_new_images(self.store, self.audited, self.listing.parts(self.features))
-        return (*filter(None, (*of_archive, of_test, of_audit)), *of_examples, *self._training_notices())
+        is_measured = archive is not None and archive.labels is not None
+        of_stored = STORED_BEFORE if is_measured and self.stored is not None else None
+        return (*filter(None, (*of_archive, of_test, of_audit, of_stored)), *of_examples, *self._training_notices())
 
     def _training_notices(self) -> Iterator[str]:
         if self.stored is None:

@@ -20,6 +20,11 @@ from ray_jobs.job_file.sections import ArchiveSection
 from ray_jobs.labels.kept_images import key_of_kept
 from ray_jobs.results.classification_metrics import GivenLabels
 
+STORED_BEFORE = (
+    "The classifier was trained by another job: images of the archive that it may have learned from are not known, and"
+    " not left out."
+)
+
 
 def read_given_labels(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) -> Labels | None:
     """Read the labels of an archive; None if none are given.
