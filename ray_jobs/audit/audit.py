@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ from ray_jobs.audit.stored_draw import (
     sample_sizes,
 )
 from ray_jobs.errors import JobError
+from ray_jobs.inputs.ground_truth import STORED_BEFORE
 from ray_jobs.labels.current_labels import CurrentLabels
 from ray_jobs.labels.labelled_archive import LabelledArchive
 from ray_jobs.output.layout import AUDIT_RESULT, METRICS, RUNS
@@ -35,10 +37,6 @@ DEFAULT_IMAGES = 300
 FEWEST_IMAGES = 20
 CONFIDENCE = 0.95
 """Of every interval."""
-STORED_BEFORE = (
-    "The classifier was trained by another job: images of the archive that it may have learned from are not known, and"
-    " not left out."
-)
 COLUMNS = ("image", "label", "answer", "reason", "draw", "probability", "url")
 """Of a table of images to label."""
 
@@ -169,8 +167,19 @@ def _result(
         confidence=CONFIDENCE,
         limit_confidence=limit_confidence,
         estimates=found,
-        notes=(*draw.notes, *_other_draws(archive, draw, current)),
+        notes=(*draw.notes, *_repeated_keys(sample), *_other_draws(archive, draw, current)),
     )
+
+
+def _repeated_keys(sample: StoredSample) -> Iterator[str]:
+    """Say where an answer counts for several images, which labels cannot tell apart."""
+    repeated = [image for image, count in Counter(each.image for each in sample.images).items() if count > 1]
+    if repeated:
+        found = plural(len(repeated), "key of the sample is", "keys of the sample are")
+        yield (
+            f"{found} not of one image alone, such as {repeated[0]}: an answer counts for all of them, and what is said"
+            " here may be wrong. Give the members of all tars, zips and tables names of their own."
+        )
 
 
 def _other_draws(archive: LabelledArchive, draw: StoredDraw, current: CurrentLabels) -> Iterator[str]:

@@ -7,8 +7,9 @@ other examples, classes or features make another one, of which the audit says no
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -18,9 +19,9 @@ from ray_jobs.audit.answers import answers_in_order
 from ray_jobs.audit.stored_draw import StoredDraw, StoredSample, find_draw, find_sample, sample_path, sample_sizes
 from ray_jobs.errors import JobError
 from ray_jobs.labels.label_event import ImageId, LabelEvent
-from ray_jobs.labels.label_ledger import LabelLedger
+from ray_jobs.labels.label_ledger import ledger_of_run, open_ledger
 from ray_jobs.output.layout import AUDITS, LABELS, RUNS
-from ray_jobs.output.runs import read_plan
+from ray_jobs.output.runs import read_plan, stored_job
 from ray_jobs.results.error_limits import AuditedThreshold
 from ray_jobs.results.run_plan import RunPlan
 
@@ -82,6 +83,32 @@ def find_audited_threshold(store: Store, wanted: Audited, *, max_error: float, c
     return _threshold(own[-1], max_error=max_error, confidence=confidence)
 
 
+def notice_of_new_images(store: Store, audited: AuditedThreshold, features: Collection[str]) -> str | None:
+    """Say that an archive has images that were not there when it was audited; None if it has none.
+
+    Args:
+        store: the output.
+        audited: the threshold of the audit.
+        features: parts of features of the archive as it is now.
+
+    Raises:
+        FormatError: the plan of the audited run is damaged.
+        StorageError: storage does not respond.
+    """
+    plan = read_plan(store, f"{RUNS}/{_run_of(audited.draw)}")
+    if plan is not None and set(features) <= set(plan.features):
+        return None
+    return (
+        f"The archive has changed since the audit of {audited.date}, which promises nothing of new images: audit the"
+        " run again."
+    )
+
+
+def _run_of(draw: str) -> str:
+    """Return the name of the run of a draw; "" if it is no name of a draw."""
+    return draw.rpartition("-")[0]
+
+
 def _advice(store: Store) -> str:
     return (
         "Run the job without this key, audit that run (fewshot audit"
@@ -93,15 +120,24 @@ def _answered_draws(store: Store) -> Iterator[_AnsweredDraw]:
     folders = list(store.folders(AUDITS))
     if not folders:
         return
-    ledger = LabelLedger(Store(store.url(LABELS), storage=store.storage))
-    draws = ledger.current().draws
+    answers = cache(lambda url: open_ledger(url, store.storage).current().draws)
     for name in map(posixpath.basename, folders):
-        events = draws.get(name, {})
+        if not (run := _run_of(name)):
+            continue  # It is no draw's.
+        events = answers(_ledger(store, run)).get(name, {})
         sizes = sample_sizes(store, name)
         draw = find_draw(store, name) if events and sizes else None
         sample = None if draw is None else find_sample(store, sample_path(name, sizes[-1]))
         if draw is not None and sample is not None and (found := _with_answers(draw, sample, events)) is not None:
             yield found
+
+
+def _ledger(store: Store, run: str) -> str:
+    """Return the URL of the ledger of an audited run, see `ledger_of_run`."""
+    try:
+        return ledger_of_run(stored_job(store, f"{RUNS}/{run}"), store).store.root
+    except (FileNotFoundError, JobError):  # The run or its ledger is gone; perhaps the output has the answers.
+        return store.url(LABELS)
 
 
 def _with_answers(draw: StoredDraw, sample: StoredSample, events: Mapping[ImageId, LabelEvent]) -> _AnsweredDraw | None:

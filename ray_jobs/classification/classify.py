@@ -19,7 +19,7 @@ from cluster.execution.executor import weight_left
 from cluster.on_ray.capacity import cluster_nodes
 from cluster.records import Source
 from fewshot.methods.table import learns_from_archive, needs_of
-from ray_jobs.audit.audited_threshold import Audited, find_audited_threshold
+from ray_jobs.audit.audited_threshold import Audited, find_audited_threshold, notice_of_new_images
 from ray_jobs.classification.finished_run import Losses, find_losses
 from ray_jobs.classification.label_set_plan import (
     check_pairs,
@@ -42,7 +42,7 @@ from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.inputs.example_blocks import EmbeddedExamples, Examples
 from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import by_class, learned_ledger, support_labels
-from ray_jobs.inputs.ground_truth import learned_images, read_given_labels
+from ray_jobs.inputs.ground_truth import STORED_BEFORE, learned_images, read_given_labels
 from ray_jobs.inputs.unreadable_examples import SKIP, stop_at_unreadable, unreadable_summary
 from ray_jobs.inputs.validation_examples import check_some_readable, read_validation, validation_labels
 from ray_jobs.job_file.sections import ClipSection, Job
@@ -70,6 +70,8 @@ from ray_jobs.output.runs import (
     record_load,
     record_work,
     remove_noted_damage,
+    stored_job,
+    write_job_file,
 )
 from ray_jobs.output.work_share import classification_work
 from ray_jobs.report import ensure_report
@@ -374,7 +376,12 @@ class Classification:
         of_archive = (None if is_named else self.listing.mask_notice, self.listing.repeat_notice)
         of_examples = () if self.support is None else self.support.labels.notices
         of_test = None if self.unknown is None else self.unknown.warning
-        return (*filter(None, (*of_archive, of_test)), *of_examples, *self._training_notices())
+        of_audit = None
+        if self.audited is not None:
+            of_audit = notice_of_new_images(self.store, self.audited, self.listing.parts(self.features))
+        is_measured = archive is not None and archive.labels is not None
+        of_stored = STORED_BEFORE if is_measured and self.stored is not None else None
+        return (*filter(None, (*of_archive, of_test, of_audit, of_stored)), *of_examples, *self._training_notices())
 
     def _training_notices(self) -> Iterator[str]:
         if self.stored is None:
@@ -607,16 +614,28 @@ def classify(job: Job, reporter: Reporter) -> FinishedClassification:
         work = Classification.from_job(job)
     if (metrics := work.finished()) is not None:
         reporter.say(f"nothing to do: {work.store.url(work.run)} is complete")
+        _renew_places(work)
         return _finish(work, metrics, did="nothing")
     if work.stored is not None:
         with reporter.waiting("loading the stored classifier"):
             _check_loads(work.stored, work.job)
     with acquire_run(work.store, work.run, job.storage, reporter) as lease:
         if (metrics := work.finished()) is not None:  # by the process that held it before
+            _renew_places(work)
             return _finish(work, metrics, did="nothing")
         _remove_damage(work, reporter)  # Before anything looks for what is there: the work of the stages does.
         with reporter.job("classify", work.stages):
             return _carry_out(work, reporter, lease)
+
+
+def _renew_places(work: Classification) -> None:
+    """Note where examples and labels lie now, which changes no result, but which later commands go by."""
+    try:
+        is_noted = stored_job(work.store, work.run).support == work.job.support
+    except (JobError, ValueError):  # It is damaged, or an older version wrote it.
+        is_noted = False
+    if not is_noted:
+        write_job_file(work.store, work.run, work.job)
 
 
 def _remove_damage(work: Classification, reporter: Reporter) -> None:

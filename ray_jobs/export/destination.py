@@ -6,6 +6,7 @@ rename: there, files that describe the others come last, the very last of them `
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -143,9 +144,25 @@ def _check_local(target: Path, *, is_folder: bool, overwrite: bool) -> None:
     if target.is_symlink() or target.is_dir() != is_folder:
         kind = "a symbolic link" if target.is_symlink() else "a folder" if target.is_dir() else "a file"
         raise JobError([f"--out: {target} is {kind}; name another place"])
+    if not is_folder and not target.is_file():
+        raise JobError([f"--out: {target} is a device or a pipe; name another place"])
     is_empty = not any(target.iterdir()) if is_folder else target.stat().st_size == 0
     if not is_empty:
-        _check_replaceable(str(target), overwrite, is_export=not is_folder or (target / MANIFEST).is_file())
+        _check_replaceable(str(target), overwrite, is_export=not is_folder or _is_export(target))
+
+
+def _is_export(folder: Path) -> bool:
+    manifest = folder / MANIFEST
+    return manifest.is_file() and _is_manifest(manifest.read_bytes())
+
+
+def _is_manifest(data: bytes) -> bool:
+    """Return whether this is the manifest of an export: other programs write files of that name, too."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.keys() >= {"format", "path", "run", "rows"}
 
 
 def _check_replaceable(place: str, overwrite: bool, *, is_export: bool) -> None:
@@ -182,7 +199,7 @@ def _remote(store: Store, name: str, *, is_folder: bool, overwrite: bool) -> Ite
     place = store.url(name)
     below = next(store.list(name), None) if is_folder else None
     if below is not None:
-        _check_replaceable(place, overwrite, is_export=store.exists(f"{name}/{MANIFEST}"))
+        _check_replaceable(place, overwrite, is_export=_is_remote_export(store, name))
         _clear(store, name)
     elif not is_folder and store.exists(name) and store.size(name):
         _check_replaceable(place, overwrite, is_export=True)
@@ -190,6 +207,13 @@ def _remote(store: Store, name: str, *, is_folder: bool, overwrite: bool) -> Ite
         remote = _Remote(place, store, name, Path(staged))
         yield remote
         remote.send()
+
+
+def _is_remote_export(store: Store, folder: str) -> bool:
+    try:
+        return _is_manifest(store.get(f"{folder}/{MANIFEST}"))
+    except FileNotFoundError:
+        return False
 
 
 def _clear(store: Store, folder: str) -> None:

@@ -233,10 +233,15 @@ class ExportedRows:
         selected, skipped = self.filters.select(current)
         self.counts.skipped.update(skipped)
         urls = [
-            None if origin is None else origin.image_url(image, source or "")
+            None if origin is None else _as_text(origin.image_url(image, source or ""))
             for image, source in zip(selected["image"].to_pylist(), selected["source"].to_pylist(), strict=True)
         ]
         return selected.append_column(URL, pa.array(urls, pa.string()))
+
+
+def _as_text(url: str) -> str:
+    """Return a URL with bytes that are not UTF-8 escaped, which no format can hold."""
+    return url.encode("utf-8", "backslashreplace").decode()
 
 
 def with_default_statuses(filters: Filters, statuses: tuple[str, ...]) -> Filters:

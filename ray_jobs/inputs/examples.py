@@ -45,9 +45,9 @@ from ray_jobs.inputs.images_folder import folder_of_images
 from ray_jobs.job_file.sections import ClassSection, Job, SupportSection
 from ray_jobs.labels.kept_images import check_kept, kept_reference, references_beside
 from ray_jobs.labels.label_event import LabelEvent
-from ray_jobs.labels.label_ledger import LabelLedger, ledger_of_run
+from ray_jobs.labels.label_ledger import NO_LEDGER, LabelLedger, ledger_of_run
 from ray_jobs.output.feature_parts import FeatureRows, read_parts
-from ray_jobs.output.layout import EVENTS, LABELS, dense_folder, feature_part
+from ray_jobs.output.layout import dense_folder, feature_part
 from ray_jobs.steps.embed import EmbedUnit
 
 DEFAULT_OPTIONS = LabelOptions()
@@ -55,7 +55,6 @@ LABEL_AGAIN = (
     "A label of the ledger is replaced by importing its image with another one, or with the answer unknown (fewshot "
     "labels import)."
 )
-_NO_LEDGER = "expected true, for the labels in the job's own output, or the folder labels of another output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,10 +447,5 @@ def learned_ledger(job: Job, output: Store) -> LabelLedger | None:
     if job.support is None or not (place := job.support.labels):
         return None
     if place is not True and posixpath.splitext(place)[1].lower() in TABLES:
-        raise JobError([f"{place} is a table: import it (fewshot labels import); {_NO_LEDGER}"])
-    ledger = ledger_of_run(job, output)
-    if place is not True and next(ledger.store.list(EVENTS), None) is None:
-        is_output = next(ledger.store.list(f"{LABELS}/{EVENTS}"), None) is not None
-        expected = f"its folder {LABELS} is meant" if is_output else _NO_LEDGER
-        raise JobError([f"no labels in {ledger.store.root}; {expected}"])
-    return ledger
+        raise JobError([f"{place} is a table: import it (fewshot labels import); {NO_LEDGER}"])
+    return ledger_of_run(job, output)

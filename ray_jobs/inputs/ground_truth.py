@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from cluster import Storage
 from cluster.records import Source, archive_folder
 from cluster.records.location import Location
 from cluster.records.names import printable
-from cluster.storage.settings import DEFAULT_STORAGE
+from cluster.storage.settings import DEFAULT_STORAGE, S3_SCHEMES
 from fewshot.data import SplitChoice
 from fewshot.data.example import plain_path
 from fewshot.errors import DataError
@@ -18,6 +19,11 @@ from ray_jobs.inputs.examples import Labels, read_labels
 from ray_jobs.job_file.sections import ArchiveSection
 from ray_jobs.labels.kept_images import key_of_kept
 from ray_jobs.results.classification_metrics import GivenLabels
+
+STORED_BEFORE = (
+    "The classifier was trained by another job: images of the archive that it may have learned from are not known, and"
+    " not left out."
+)
 
 
 def read_given_labels(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) -> Labels | None:
@@ -113,10 +119,19 @@ def _in_folder(examples: Labels, section: ArchiveSection, source: Source) -> set
     if source.kind not in ("folder", "glob"):
         return set()
     storage = examples.storage
-    root = Location.parse(archive_folder(section.uri, storage), storage).uri.rstrip("/") + "/"
+    roots = {
+        f"{each.rstrip('/')}/" for each in _spellings(Location.parse(archive_folder(section.uri, storage), storage))
+    }
     places = map(examples.selection.locate, set(examples.images))
-    uris = (place.uri for place in places if place is not None)
-    return {printable(uri.removeprefix(root)) for uri in uris if uri.startswith(root)}
+    uris = {uri for place in places if place is not None for uri in _spellings(place)}
+    return {printable(uri.removeprefix(root)) for uri in uris for root in roots if uri.startswith(root)}
+
+
+def _spellings(place: Location) -> set[str]:
+    """Return a place as it is written, without detours (`..`), and without symbolic links."""
+    if not place.is_local:
+        return {f"s3://{place.uri.partition('://')[2]}" if place.scheme in S3_SCHEMES else place.uri}
+    return {place.uri, os.path.normpath(place.uri), os.path.realpath(place.uri)}
 
 
 def unused_labels(given: GivenLabels | None, *, is_tested: bool = False) -> list[str]:

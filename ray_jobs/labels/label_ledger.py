@@ -24,6 +24,8 @@ from ray_jobs.results.json_format import REMEDY, NewerFormatError
 
 NO_TIME = "1970-01-01T00:00:00.000000Z"
 """Time of an event that is not in a ledger yet: `append` sets it."""
+NO_LEDGER = "expected true, for the labels in the job's own output, or the folder labels of another output"
+"""Said of a place without a ledger."""
 
 
 def _now() -> datetime:
@@ -152,17 +154,25 @@ def open_ledger(url: str, storage: Storage = DEFAULT_STORAGE) -> LabelLedger:
 
 
 def ledger_of_run(job: Job, output: Store) -> LabelLedger:
-    """Return the ledger that a run's labels are read from and written to; it need not exist yet.
+    """Return the ledger that a run's labels are read from and written to.
 
     Args:
         job: the job file of the run. If `support.labels` names a ledger, it is this one.
-        output: where the run lies now, which has the ledger of all other jobs.
+        output: where the run lies now, which has the ledger of all other jobs; that need not exist yet.
 
     Raises:
-        JobError: the URL is wrong.
+        JobError: the URL is wrong, or there is no ledger where the job names one: labels would begin anew there.
+        StorageError: storage does not respond.
     """
     named = None if job.support is None else job.support.labels
-    return open_ledger(named if isinstance(named, str) else output.url(LABELS), output.storage)
+    if not isinstance(named, str):
+        return open_ledger(output.url(LABELS), output.storage)
+    ledger = open_ledger(named, output.storage)
+    if next(ledger.store.list(EVENTS), None) is None:
+        is_output = next(ledger.store.list(f"{LABELS}/{EVENTS}"), None) is not None
+        expected = f"its folder {LABELS} is meant" if is_output else NO_LEDGER
+        raise JobError([f"no labels in {ledger.store.root}, which support.labels names; {expected}"])
+    return ledger
 
 
 def user_name() -> str:

@@ -288,8 +288,13 @@ def begin_run(store: Store, folder: str, job: Job, plan: RunPlan) -> None:
         job: its job file.
         plan: of the run.
     """
-    store.put(f"{folder}/{JOB}", sealed_job_file(job))
+    write_job_file(store, folder, job)
     store.put(f"{folder}/{PLAN}", plan.to_bytes())
+
+
+def write_job_file(store: Store, folder: str, job: Job) -> None:
+    """Write the job file of a run, see `stored_job`."""
+    store.put(f"{folder}/{JOB}", sealed_job_file(job))
 
 
 def sealed_job_file(job: Job) -> bytes:

@@ -14,7 +14,7 @@ from cluster import Store
 from cluster.errors import StorageError
 from fewshot.digests import check_digest, check_seal
 from ray_jobs.output.feature_parts import DAMAGE, read_parquet
-from ray_jobs.output.layout import AUDITS, CARD, FILES, LABELS, PREDICTIONS, RUNS, from_json
+from ray_jobs.output.layout import AUDITS, CARD, FILES, LABELS, PREDICTIONS, REGISTRY, RUNS, from_json
 
 _HASH = "[0-9a-f]{16}"
 _PART = rf"part-{_HASH}\.parquet"
@@ -49,7 +49,7 @@ SHARED_FOLDERS = (
     "suggestions",
 )
 """Folders of an output with objects that several runs may have, beside the features."""
-KEPT_FOLDERS = ("features", PREDICTIONS, "evaluations", RUNS, LABELS, AUDITS, *SHARED_FOLDERS)
+KEPT_FOLDERS = ("features", PREDICTIONS, "evaluations", RUNS, LABELS, AUDITS, REGISTRY, *SHARED_FOLDERS)
 """All folders of an output that jobs and commands keep results in."""
 
 

@@ -15,12 +15,13 @@ from cluster import Storage, Store
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.errors import JobError
 from ray_jobs.labels.label_event import later_than, new_id
+from ray_jobs.output.layout import REGISTRY
 from ray_jobs.registry.moves import JournalEntry, Move
 from ray_jobs.registry.registry_state import RegistryState, state_of
 from ray_jobs.results.json_format import REMEDY, NewerFormatError
 
-REGISTRY, JOURNAL = "registry", "journal"
-"""The folder of the registries of an output, one for each job; in it, that of the entries."""
+JOURNAL = "journal"
+"""The folder of the entries of a registry."""
 AGAIN = "Nothing was done; run again to decide anew."
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import posixpath
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from cluster import Store
+from cluster.secrets import redacted
 from ray_jobs.output.layout import AUDIT_RESULT, AUDITS
 from ray_jobs.report.markup import element, listing, number, outside, percent, plural, table, tile
 from ray_jobs.results.audit_result import AuditedClass, AuditedLimit, AuditedShare, AuditResult
+from ray_jobs.results.json_format import FormatError, NewerFormatError
 
+logger = logging.getLogger(__name__)
 CLASSES = 60
 """Classes in the table, the most frequent ones."""
 
@@ -23,14 +27,25 @@ def find_audit(store: Store, run: str) -> AuditResult | None:
         run: name of the run.
 
     Raises:
-        FormatError: a result is damaged.
+        NewerFormatError: a result is from a newer version.
         StorageError: storage does not respond.
     """
     drawn = [folder for folder in store.folders(AUDITS) if posixpath.basename(folder).rpartition("-")[0] == run]
     paths = [f"{folder}/{AUDIT_RESULT}" for folder in drawn]
-    found = [AuditResult.from_json(store.get(path), where=store.url(path)) for path in paths if store.exists(path)]
-    answered = [result for result in found if result.estimates is not None]
+    found = [_read(store, path) for path in paths if store.exists(path)]
+    answered = [result for result in found if result is not None and result.estimates is not None]
     return max(answered, key=lambda result: (result.answered, result.draw), default=None)
+
+
+def _read(store: Store, path: str) -> AuditResult | None:
+    """Return a result; None for a damaged one, which the next audit of its draw writes anew."""
+    try:
+        return AuditResult.from_json(store.get(path), where=store.url(path))
+    except NewerFormatError:
+        raise
+    except FormatError as error:
+        logger.warning("audit left out error=%s", redacted(str(error)))
+        return None
 
 
 def audit_section(audit: AuditResult | None) -> Iterator[Element]:

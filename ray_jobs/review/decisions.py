@@ -108,17 +108,19 @@ def undo_events(events: Iterable[Event], *, by: str) -> list[UndoEvent]:
     ]
 
 
-def last_batch(batches: Sequence[Sequence[Event]], *, by: str) -> tuple[LabelEvent, ...]:
+def last_batch(batches: Sequence[Sequence[Event]], *, by: str, archive: str) -> tuple[LabelEvent, ...]:
     """Return the last label events that a person wrote at once in review and has not undone; () if there are none.
 
     Args:
         batches: of the ledger, in order.
         by: the person.
+        archive: identity of the archive whose labels are meant: a ledger may have those of several.
     """
     undone: set[str] = set()
     for batch in reversed(batches):
         undone |= {event.undoes for event in batch if isinstance(event, UndoEvent)}
-        labels = tuple(event for event in batch if isinstance(event, LabelEvent) and event.by == by)
+        given = (event for event in batch if isinstance(event, LabelEvent))
+        labels = tuple(event for event in given if (event.by, event.archive) == (by, archive))
         if labels and labels[0].reason != "import" and any(event.id not in undone for event in labels):
             return labels
     return ()

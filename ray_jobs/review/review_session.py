@@ -155,7 +155,7 @@ class ReviewSession:
         with self._lock:
             current = self.refresh()
             mine = sum(event.by == self.by for event in current.answers.values())
-            last = last_batch(self._batches, by=self.by)
+            last = last_batch(self._batches, by=self.by, archive=self.archive.source.identity)
             missed = count_missed(self._events, by=self.by)
         return Progress(mine, missed, LastBatch(last[0].id, len(last)) if last else None)
 

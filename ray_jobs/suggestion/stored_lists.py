@@ -65,4 +65,4 @@ def csv_table(embedded: EmbeddedRun, content: ImageList) -> bytes:
         numbers = ["" if value is None else f"{value:.4f}" for value in (image.similarity, image.score)]
         guess = (image.reason or "", numbers[0], image.label or "", numbers[1])
         writer.writerow((rank, image.image, image.source, url, *guess, "", content.kind))
-    return file.getvalue().encode("utf-8", "surrogateescape")
+    return file.getvalue().encode("utf-8", "backslashreplace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,33 @@ def test_a_newer_run_has_a_draw_of_its_own(copied):
     assert "18 answers to another draw" in second.messages
     old = fewshot("audit", f"{copied.output}/runs/{first.result['run']}")
     assert old.result["answered"] == 18
+
+
+def test_a_damaged_result_costs_neither_the_report_nor_another_audit(copied):
+    table = copied.folder / "audit.csv"
+    assert fewshot("audit", copied.output, "--table", table).code == 0
+    fill(table)
+    assert fewshot("labels", "import", copied.output, table).code == 0
+    first = fewshot("audit", copied.output).result
+    result = copied.output / "audits" / first["draw"] / "result.json"
+    result.write_bytes(result.read_bytes()[:100])
+    report = copied.output / "runs" / first["run"] / "report" / "index.html"
+    report.unlink()
+    assert fewshot("report", copied.output).code == 0
+    assert "What an audit says" not in report.read_text()
+    assert fewshot("audit", copied.output, "--seed", 1).code == 0
+    assert fewshot("audit", copied.output).result == first
+    assert "What an audit says" in report.read_text()
+
+
+def test_images_that_labels_cannot_tell_apart_are_warned_of(place):
+    tars = place.folder / "tars"
+    tars.mkdir()
+    for number in range(2):
+        with tarfile.open(tars / f"{number}.tar", "w") as tar:
+            for index in range(9):
+                tar.add(place.archive / f"photo_{9 * number + index:03}.jpg", f"{index}.jpg")
+    place.write_job(archive={"uri": str(tars / "*.tar")})
+    assert place.classify().code == 0
+    (note,) = fewshot("audit", place.output, "--n", 20).result["notes"]
+    assert note.startswith("9 keys of the sample are not of one image alone, such as ")

@@ -152,6 +152,46 @@ def test_a_job_without_an_audit_is_refused(place, audited):
     assert fewshot("plan", place.job, "--no-probe").code == 2
 
 
+def test_answers_are_those_of_the_ledger_that_the_audited_job_names(place, audited):
+    shutil.rmtree(place.output / "audits")
+    shared = place.folder / "shared"
+    place.output.joinpath("labels").rename(shared)
+    table = place.folder / "one.csv"
+    table.write_text("image,answer\nphoto_000.jpg,unknown\n")
+    assert fewshot("labels", "import", place.output, table).result["written"] == 1
+    shutil.rmtree(shared)
+    place.output.joinpath("labels").rename(shared)
+    place.write_job(archive={"uri": str(audited.archive)}, support={"labels": str(shared)})
+    assert place.classify().code == 0
+    answer(place, "--n", "90")
+    write(place, audited, **AUDITED)
+    done = place.classify()
+    assert done.code == 0, done.messages
+    assert (done.result["audited"]["answered"], place.output.joinpath("labels").exists()) == (90, False)
+
+
+def test_images_that_came_after_the_audit_are_warned_of(place, audited):
+    shutil.copytree(audited.archive, place.archive, dirs_exist_ok=True)
+    section = {"uri": str(place.archive), "id": "moving"}
+    place.write_job(archive=section)
+    assert place.classify().code == 0
+    answer(place, "--n", "90")
+    place.write_job(archive=section, classifier={"method": "tip_adapter", **AUDITED})
+    assert "changed since the audit" not in place.classify().messages
+    (place.archive / "photo_000.jpg").unlink()
+    put(place.archive / "photo_090.jpg", picture("amber", 90))
+    for done in (fewshot("plan", place.job, "--no-probe"), place.classify()):
+        assert done.code == 0, done.messages
+        assert "The archive has changed since the audit of" in " ".join(done.messages.split())
+
+
+def test_folders_that_are_no_audits_are_passed_over(place, audited):
+    (place.output / "audits" / "notes").mkdir()
+    (place.output / "audits" / "notes" / "read.me").write_text("mine")
+    write(place, audited, **AUDITED)
+    assert place.classify().code == 0
+
+
 def test_an_audit_needs_a_maximum_error(place, audited):
     write(place, audited, max_error_from="audit")
     done = place.classify()

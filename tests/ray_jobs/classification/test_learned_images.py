@@ -7,6 +7,7 @@ import re
 import shutil
 
 import pytest
+import tomlkit
 
 from tests.ray_jobs.place import CLASSES, Outcome, Place, fewshot, write_table
 
@@ -92,6 +93,37 @@ def test_examples_in_the_folder_of_the_archive_are_not_measured_with(place: Plac
     other = write_table(place.folder / "others.csv", ((f"elsewhere/{k}", v) for k, v in LEARNED.items()))
     place.write_job(archive={"labels": str(place.truth)}, support={"uri": str(other)})
     assert place.classify().result["measured"]["labelled_images"] == 18
+
+
+def test_examples_are_images_of_the_archive_however_their_places_are_written(place: Place) -> None:
+    def measured(uri: object, archive: object = place.archive) -> object:
+        place.write_job(archive={"labels": str(place.truth), "uri": str(archive)}, support={"uri": str(uri)})
+        return place.classify().result["measured"]["labelled_images"]
+
+    linked = place.folder / "linked"
+    for name, label in LEARNED.items():
+        (linked / label).mkdir(parents=True, exist_ok=True)
+        (linked / label / name).symlink_to(place.archive / name)
+    assert measured(linked) == 13
+    detour = ((f"examples/../archive/./{name}", label) for name, label in LEARNED.items())
+    table = write_table(place.folder / "detour.csv", detour)
+    assert measured(table) == 13
+    (place.folder / "alias").symlink_to(place.archive)
+    assert measured(table, place.folder / "alias") == 13
+    assert measured(table, place.folder / "examples" / ".." / "archive") == 13
+
+
+def test_what_a_stored_classifier_learned_from_is_said_to_be_unknown(labelled: Place) -> None:
+    trained = labelled.classify("support.labels=true").run
+    classifier = json.loads((trained / "plan.json").read_text())["classifier"]
+    labelled.write_job(archive={"labels": str(labelled.truth)})
+    content = tomlkit.parse(labelled.job.read_text())
+    content |= {"classifier": {"from": str(labelled.output / classifier)}}
+    del content["support"]
+    labelled.job.write_text(tomlkit.dumps(content))
+    outcome = labelled.classify()
+    assert outcome.result["given_labels"] == {"given": 18, "found": 18, "of_other_classes": 0}
+    assert "images of the archive that it may have learned from are not known" in " ".join(outcome.messages.split())
 
 
 def results_of(outcome: Outcome) -> dict[str, bytes]:

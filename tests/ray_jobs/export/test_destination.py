@@ -120,6 +120,26 @@ def test_a_folder_that_is_no_export_is_never_replaced(run, tmp_path, overwrite):
     assert (tmp_path / "photos" / "mine.jpg").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("content", ["{}", '{"format": "raw"}', "no JSON", "[]"])
+def test_a_manifest_of_another_program_marks_no_export(run, tmp_path, content):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / MANIFEST).write_text(content)
+    with pytest.raises(JobError, match="no earlier export"):
+        export(run, "imagefolder", tmp_path / "photos", overwrite=True)
+    with pytest.raises(JobError, match="no earlier export"):
+        export(run, "imagefolder", f"file://{tmp_path}/photos", overwrite=True)
+    assert (tmp_path / "photos" / MANIFEST).read_text() == content
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_pipe_or_device_is_never_replaced(run, tmp_path, overwrite):
+    """Root could do that to /dev/null, which is as large as an empty file."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(JobError, match="a device or a pipe"):
+        export(run, "csv", tmp_path / "pipe", overwrite=overwrite)
+    assert (tmp_path / "pipe").is_fifo()
+
+
 @pytest.mark.parametrize("to", ["csv", "imagefolder"])
 def test_an_empty_place_may_be_there(run, tmp_path, to):
     if to == "csv":

@@ -282,6 +282,21 @@ def test_an_image_without_a_suffix_gets_that_of_its_content(tmp_path):
     assert [path.name for path in (tmp_path / "out").glob("*/*")] == ["row 3.jpg"]
 
 
+@pytest.mark.parametrize("to", [each.name for each in FORMATS])
+def test_a_name_that_is_not_utf8_is_exported_with_the_rest(tmp_path, to):
+    name = os.fsdecode(b"byte-\xff.jpg")
+    run = WrittenRun(tmp_path / "run", classes=["amber"]).write(pictures("plain.jpg", name))
+    result = export(run, to, tmp_path / "out", statuses=("ok", "abstained"))
+    assert (result.rows, result.unreadable) == (2, 0)
+
+
+def test_the_url_of_a_name_that_is_not_utf8_is_escaped(tmp_path):
+    run = WrittenRun(tmp_path / "run", classes=["amber"]).write(pictures(os.fsdecode(b"byte-\xff.jpg")))
+    export(run, "csv", tmp_path / "out.csv")
+    (row,) = csv.DictReader((tmp_path / "out.csv").open(newline="", encoding="utf-8"))
+    assert row["url"] == str(tmp_path / "run" / "archive" / "byte-\\udcff.jpg")
+
+
 @pytest.mark.parametrize("to", ["fiftyone", "labelstudio"])
 def test_links_into_a_container_are_refused(tmp_path, to):
     run = WrittenRun(tmp_path / "run").write(pictures("a.jpg"), kind="tar")

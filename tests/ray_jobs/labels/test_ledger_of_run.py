@@ -78,3 +78,49 @@ def test_an_output_that_was_moved_keeps_its_ledger(place: Place, caplog: pytest.
     assert fewshot("report", moved).code == 0
     assert "report without" not in caplog.text
     assert fewshot("suggest", moved).result["labelled"] == 2 * len(CLASSES) + 2
+
+
+def test_a_ledger_that_was_moved_is_used_where_its_job_names_it(place: Place) -> None:
+    """The run stays the same, since its labels do."""
+    assert place.classify().code == 0
+    label(place, 0, 2)
+    first = place.classify("support.labels=true")
+    place.output.joinpath("labels").rename(ledger_of(place))
+    again = place.classify(f"support.labels={ledger_of(place)}")
+    assert (again.run, again.result["did"]) == (first.run, "nothing")
+    noted = (again.run / "job.toml").stat().st_mtime_ns
+    assert place.classify(f"support.labels={ledger_of(place)}").code == 0
+    assert (again.run / "job.toml").stat().st_mtime_ns == noted
+    assert label(place, 2, 3) == str(ledger_of(place))
+
+
+def test_a_damaged_job_file_of_a_finished_run_is_written_anew(place: Place) -> None:
+    run = place.classify().run
+    content = (run / "job.toml").read_bytes()
+    (run / "job.toml").write_bytes(content[:100])
+    assert place.classify().result["did"] == "nothing"
+    assert (run / "job.toml").read_bytes() == content
+
+
+def test_no_command_begins_a_ledger_where_the_one_that_the_job_names_is_gone(sharing: Place) -> None:
+    ledger_of(sharing).rename(sharing.folder / "unmounted")
+    table, listed = sharing.folder / "given.csv", sharing.folder / "listed.csv"
+    for words in (
+        ("labels", "import", sharing.output, table),
+        ("labels", "export", sharing.output, listed),
+        ("audit", sharing.output, "--n", 20),
+        ("suggest", sharing.output),
+        ("export", sharing.output, "--to", "csv", "--labels", "--out", listed),
+    ):
+        done = fewshot(*words)
+        assert (done.code, f"no labels in {ledger_of(sharing)}" in done.messages) == (2, True), words
+    assert not ledger_of(sharing).exists()
+
+
+def test_a_relative_ledger_is_not_looked_for_elsewhere(sharing: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sharing.folder)
+    assert sharing.classify("support.labels=shared").code == 0
+    assert label(sharing, 2, 3) == str(ledger_of(sharing))
+    monkeypatch.chdir(sharing.examples)
+    done = fewshot("labels", "import", sharing.output, sharing.folder / "given.csv")
+    assert (done.code, (sharing.examples / "shared").exists()) == (2, False)

@@ -33,6 +33,7 @@ def job_of(folder: Path, *, archive: str = "photos", support: str = "shots") -> 
         ("output/features/x.csv", "what the output keeps"),
         ("output/labels/events/x.csv", "what the output keeps"),
         ("output/audits/x.csv", "what the output keeps"),
+        ("output/registry/job/x.csv", "what the output keeps"),
         ("output/latest.json", "what the output keeps"),
     ],
 )

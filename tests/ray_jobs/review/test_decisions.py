@@ -56,13 +56,19 @@ def test_the_last_batch_is_the_newest_of_the_person_that_is_not_undone() -> None
     first, second = [label("1"), label("2")], [label("3"), label("4")]
     other, imported = [label("5", by="bob")], [label("6", reason="import")]
     batches = [first, second, other, imported]
-    assert last_batch(batches, by="ann") == tuple(second)
+    assert last_batch(batches, by="ann", archive="a") == tuple(second)
     half = [*batches, undo_events(second[:1], by="ann")]
-    assert last_batch(half, by="ann") == tuple(second)
+    assert last_batch(half, by="ann", archive="a") == tuple(second)
     whole = [*half, undo_events(second[1:], by="ann")]
-    assert last_batch(whole, by="ann") == tuple(first)
-    assert last_batch([*whole, undo_events(first, by="ann")], by="ann") == ()
-    assert last_batch(batches, by="bob") == tuple(other)
+    assert last_batch(whole, by="ann", archive="a") == tuple(first)
+    assert last_batch([*whole, undo_events(first, by="ann")], by="ann", archive="a") == ()
+    assert last_batch(batches, by="bob", archive="a") == tuple(other)
+
+
+def test_labels_of_another_archive_in_the_same_ledger_are_not_the_last_ones() -> None:
+    mine, elsewhere = [label("1")], [replace(label("2"), archive="b")]
+    assert last_batch([mine, elsewhere], by="ann", archive="a") == tuple(mine)
+    assert last_batch([elsewhere], by="ann", archive="a") == ()
 
 
 def test_an_undo_is_the_same_for_one_person_and_another_one_for_two() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from ray_jobs.labels import LabelLedger, new_label
 from ray_jobs.labels.label_table import read_answers
 from ray_jobs.output.layout import LABELS
 from ray_jobs.results.image_list import ImageList
+from ray_jobs.suggestion.embedded_run import EmbeddedRun
 from ray_jobs.suggestion.hash_sample import HashSample, SampledImage, hash_rank
-from ray_jobs.suggestion.stored_lists import read_lists
+from ray_jobs.suggestion.stored_lists import csv_table, read_lists
 from ray_jobs.suggestion.suggest_images import suggest_images
 from tests.ray_jobs.place import Place, fewshot, write_table
 from tests.ray_jobs.suggestion.embedded_output import write_embedded
@@ -158,6 +160,17 @@ def test_a_table_of_suggestions_can_be_filled_in_and_imported(tmp_path):
     answers, unanswered = read_answers(str(table))
     assert ([each.image for each in answers], unanswered) == ([row["image"] for row in rows], 0)
     assert {(each.label, each.reason) for each in answers} == {("amber", "suggestion")}
+
+
+def test_names_that_are_not_utf8_spoil_no_table(tmp_path):
+    features, _ = keyed(3)
+    written = write_embedded(tmp_path, features)
+    fewshot("suggest", written.store.url(RUN), "--n", 3)
+    (found,) = read_lists(written.store).values()
+    strange = replace(found.images[0], image="byte-\\udcff.jpg")  # As predictions write it.
+    table = tmp_path / "list.csv"
+    table.write_bytes(csv_table(EmbeddedRun.open(written.store.url(RUN)), replace(found, images=(strange,))))
+    assert read_answers(str(table)) == ([], 1)
 
 
 def test_a_table_that_exists_is_kept(tmp_path):
