@@ -40,9 +40,10 @@ test-s3: $(READY) ## the tests on a real S3 server on this machine, which is ins
 	@tests/s3/install.sh
 	@$(BIN)/python -m pytest -m s3
 
-test-browser: $(READY) ## the tests of `fewshot review` in a real browser, which is installed first (apt-get)
+test-browser: $(READY) ## the tests of reports and of `fewshot review` in a real browser, installed first (apt-get)
 	@tests/ray_jobs/review/install_browser.sh
-	@$(BIN)/python -m pytest tests/ray_jobs/review/test_browser.py
+	@FEWSHOT_BROWSER_AT_LENGTH=1 $(BIN)/python -m pytest tests/ray_jobs/review/test_browser.py \
+	  tests/ray_jobs/report/test_pages_in_a_browser.py
 
 chaos: $(READY) ## break workers, nodes, drivers and storage at random for MINUTES=10; the bytes must be right
 	@tests/s3/install.sh

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,9 +9,8 @@ from functools import cache, partial
 from typing import Any, NamedTuple, TypeVar
 
 from cluster import Storage, Store
-from cluster.errors import ClusterError, SourceError
+from cluster.errors import ClusterError
 from cluster.records import archive_folder
-from cluster.records.location import Location
 from cluster.records.reading import first_look
 from cluster.storage.settings import DEFAULT_STORAGE, S3_SCHEMES
 from fewshot.classes import LabelSpace
@@ -23,7 +20,14 @@ from fewshot.methods.table import uses_text
 from ray_jobs.classification.unknown_plan import check_every_class, check_known_examples
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
-from ray_jobs.inputs.examples import Labels, learned_labels, ledger_of, read_splits, space_with_prompts, support_labels
+from ray_jobs.inputs.examples import (
+    Labels,
+    learned_labels,
+    learned_ledger,
+    read_splits,
+    space_with_prompts,
+    support_labels,
+)
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.inputs.validation_examples import validation_labels
 from ray_jobs.job_file.limits import shortened
@@ -32,6 +36,7 @@ from ray_jobs.job_file.sections import EscalateSection, Job, SupportSection
 from ray_jobs.labels.label_ledger import LabelLedger
 from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.layout import INTERACTIVE, RUNS
+from ray_jobs.output.new_files import lies_inside, real_place
 
 _ADDRESS = re.compile(r"auto|(ray://)?(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]\0]{1,255}):\d{1,5}")
 
@@ -96,6 +101,8 @@ def _checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]
         yield Check("[cluster] address", lambda: _check_address(address))
     if (escalate := job.escalate) is not None and _escalates(job, needs):
         yield Check("[escalate] model", escalate.spec.check)
+        if job.classifier.max_error_from == "audit" and "archive" in needs:
+            yield Check("[classifier] max_error_from", _refuse_audited_escalation)
         if job.classifier.guarantee is not None and "archive" in needs:
             yield Check("[classifier] guarantee", _refuse_escalated_sets)
         if escalate.hyperparameters:
@@ -138,7 +145,8 @@ def _support_checks(job: Job, support: SupportSection, storage: Storage) -> Iter
 
 
 def _checked_ledger(job: Job) -> LabelLedger | None:
-    if (ledger := ledger_of(job)) is not None:
+    output = Store(job.job.output, storage=job.storage.resolve())
+    if (ledger := learned_ledger(job, output)) is not None:
         learned_labels(ledger)
     return ledger
 
@@ -225,6 +233,13 @@ def _refuse_evaluation() -> None:
     raise ValueError("an evaluation trains its classifiers from the splits; remove from")
 
 
+def _refuse_audited_escalation() -> None:
+    raise ValueError(
+        "an audit says nothing of what a diffusion model decides, which has other labels. Remove max_error_from, or"
+        " [escalate]"
+    )
+
+
 def _refuse_escalated_sets() -> None:
     raise ValueError(
         "no label set covers what a diffusion model decides: an image would have its label, and a set that may lack it."
@@ -281,28 +296,8 @@ def _outside(store: Store, places: Sequence[str]) -> None:
     store.check_access()
     for place in places:
         if lies_inside(store.root, place):
-            root, around = _real(store.root), _real(Location.parse(place).redacted)
+            root, around = real_place(store.root), real_place(place)
             raise ValueError(f"{root} lies inside {around}: results would be taken for images; choose one beside it")
-
-
-def lies_inside(place: str, folder: str) -> bool:
-    """Return whether a path or URL is this folder or lies below it, however the two are written.
-
-    A text that is no place lies nowhere: its own check reports it.
-    """
-    try:
-        inner, outer = (_real(Location.parse(uri).redacted) for uri in (place, folder))
-    except SourceError:
-        return False
-    return f"{inner}/".startswith(f"{outer.rstrip('/')}/")
-
-
-def _real(place: str) -> str:
-    """One name for a place, however it is written; a local one without the symbolic links on the way to it."""
-    if "://" not in place:
-        return os.path.realpath(place)
-    scheme, _, path = place.partition("://")
-    return posixpath.normpath(f"{'s3' if scheme in S3_SCHEMES else scheme}://{path}")
 
 
 def check_method(name: str, **hyperparameters: Any) -> None:

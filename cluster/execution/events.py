@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class WorkersReady:
-    """The first worker is ready for units. `count` is the requested number of workers, `where` names the machines."""
+    """The first worker is ready for units.
+
+    `count` is the requested number of workers, `where` names the machines, `cpus` and `gpus` are those of a worker.
+    """
 
     count: int
     where: str
+    cpus: float = 1.0
+    gpus: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

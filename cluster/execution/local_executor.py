@@ -51,7 +51,7 @@ class LocalExecutor:
                     continue
                 if not ready:
                     state, ready = self._state(step), True
-                    yield WorkersReady(1, "this process")
+                    yield WorkersReady(1, "this process", workers.cpus, workers.gpus)
                 future = threads.submit(
                     run_unit, step, state, item, ledger, max_attempts=workers.max_attempts, retry=self._retry
                 )

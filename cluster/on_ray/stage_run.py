@@ -134,7 +134,7 @@ class StageRun:
         self._helpers.request_tools(worker.actor)
         if not self._is_announced:
             self._is_announced = True
-            yield WorkersReady(self._workers.count, self._where)
+            yield WorkersReady(self._workers.count, self._where, self._workers.cpus, self._workers.gpus)
 
     def _on_result(self, result: Any) -> Iterator[Event]:
         from ray.exceptions import RayError

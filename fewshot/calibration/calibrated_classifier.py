@@ -101,6 +101,18 @@ class CalibratedClassifier:
         )
         return replace(self, threshold=found.threshold, report=report)
 
+    def with_threshold(self, threshold: float, *, confidence: float) -> Self:
+        """Return the classifier with a threshold that something else than held-out scores gave.
+
+        Args:
+            threshold: labels with a smaller score are withheld; above 1 all are.
+            confidence: with which it was given, in (0, 1).
+        """
+        scores = self.held_out.scores
+        coverage = float((scores >= threshold).mean()) if len(scores) else 0.0
+        report = replace(self.report, max_error=None, confidence=confidence, coverage=coverage, error_bound=None)
+        return replace(self, threshold=threshold, report=report)
+
     @property
     def has_scores(self) -> bool:
         """Whether probabilities are calibrated. If not, only their order means something."""

@@ -10,8 +10,9 @@ r is the median distance of an image to the nearest of as many random ones as th
 the labels: with few, one image stands for a region, and coverage decides; with many, it stands for itself and its like,
 and doubt decides. Nothing is set by hand but the cosine of near-duplicates.
 
-The gain of an image never grows while others are chosen (it is submodular), so an old value is an upper bound. Only the
-images whose bounds are highest are computed anew, until the highest bound is a new value.
+All gains are computed once. Later, an image that is chosen raises c of the images that it is nearest to, and only these
+change the gains of others: each gain falls by what it owed to them between the old c and the new one. With n choices,
+an image is raised about 1 + 1/2 + ... + 1/n times, so all choices together cost some times as much as the first.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +31,11 @@ COSINES = 10**9
 """Cosines of the first gains, about: of a sample of N rows, the first COSINES / N can be chosen to cover it."""
 MEASURED = 2000
 """Rows whose distances a radius is the median of."""
-_TILE, _BATCH, _RENEWED = 4096, 512, 32
-"""Rows and candidates of one product, and candidates whose gains are computed anew at a time."""
+_TILE, _BATCH = 4096, 512
+"""Rows and candidates of one product."""
 
-Array = NDArray[np.float32]
+Array: TypeAlias = NDArray[np.float32]
+Rows: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,25 @@ def largest_cosines(features: Array, others: Array) -> Array:
     return largest
 
 
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The images that a choice covers better than before.
+
+    Attributes:
+        rows: [m] int64, of the sample.
+        low: [m] float32, their c before.
+        high: [m] float32, their c now.
+        gain: of the chosen image.
+        area: its gain, had all images a doubt of 1.
+    """
+
+    rows: Rows
+    low: Array
+    high: Array
+    gain: float
+    area: float
+
+
 @dataclass(slots=True)
 class Herd:
     """The state of a choice: what is covered, and what can still be chosen.
@@ -112,7 +134,7 @@ class Herd:
         covered: [N] float32 in [0, 1]: c of the module.
         is_open: [N] bool, which images can be chosen.
         near_duplicate: cosine above which an image is too similar to be chosen beside another.
-        computed: number of gains that were computed.
+        computed: number of kernels that were computed for gains.
     """
 
     sample: Sample
@@ -129,35 +151,44 @@ class Herd:
         is_open = cosines <= near_duplicate
         return cls(sample, radius, kernel(cosines, radius), is_open, near_duplicate)
 
-    def gains(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def gains(self, candidates: Rows) -> NDArray[np.float64]:
         """Return the gains of candidates [B], float64."""
-        found = np.zeros(len(rows))
-        for part in _tiles(len(rows), _BATCH):
-            chosen = self.sample.features[rows[part]].T
-            for tile in _tiles(len(self.sample), _TILE):
-                near = kernel(self.sample.features[tile] @ chosen, self.radius)
-                near -= self.covered[tile, None]
-                found[part] += self.sample.doubt[tile] @ np.maximum(near, 0.0, out=near)
-        self.computed += len(rows)
+        return self._between(candidates, np.arange(len(self.sample)), self.covered, np.ones_like(self.covered))
+
+    def losses(self, candidates: Rows, raised: Raised) -> NDArray[np.float64]:
+        """Return by how much the gains of candidates fell when images were covered better, [B] float64 >= 0."""
+        return self._between(candidates, raised.rows, raised.low, raised.high)
+
+    def _between(self, candidates: Rows, rows: Rows, low: Array, high: Array) -> NDArray[np.float64]:
+        """Sum the part of u(x) k(x, s) between two levels of c [m] over images [m], for each candidate s."""
+        found = np.zeros(len(candidates))
+        for tile in _tiles(len(rows), _TILE):
+            features, doubt = self.sample.features[rows[tile]], self.sample.doubt[rows[tile]]
+            for part in _tiles(len(candidates), _BATCH):
+                near = kernel(features @ self.sample.features[candidates[part]].T, self.radius)
+                np.clip(near, low[tile, None], high[tile, None], out=near)
+                near -= low[tile, None]
+                found[part] += doubt @ near
+        self.computed += len(rows) * len(candidates)
         return found
 
-    def choose(self, row: int) -> float:
-        """Count an image as labelled, and close its near-duplicates.
-
-        Returns:
-            its area: its gain, had all images a doubt of 1.
-        """
+    def choose(self, row: int) -> Raised:
+        """Count an image as labelled, and close its near-duplicates."""
         cosines = self.sample.features @ self.sample.features[row]
         near = kernel(cosines.copy(), self.radius)
-        area = float(np.maximum(near - self.covered, 0.0).sum(dtype=np.float64))
-        np.maximum(self.covered, near, out=self.covered)
+        rows = np.flatnonzero(near > self.covered)
+        low, high = self.covered[rows], near[rows]
+        rise = high.astype(np.float64) - low
+        self.covered[rows] = high
         self.is_open &= cosines <= self.near_duplicate
         self.is_open[row] = False
-        return area
+        return Raised(rows, low, high, gain=float(self.sample.doubt[rows] @ rise), area=float(rise.sum()))
 
 
 def herd(state: Herd, count: int) -> Iterator[tuple[int, bool]]:
-    """Choose images one after the other, each with the largest gain beside those before; the first of equal ones.
+    """Choose images one after the other, each with the largest gain beside those before.
+
+    Of those whose gains are equal up to rounding, it is the first: two images that are like each other alone are equal.
 
     Args:
         state: is changed by each choice.
@@ -167,37 +198,25 @@ def herd(state: Herd, count: int) -> Iterator[tuple[int, bool]]:
         the row of an image, and whether it is doubt that raises its gain above that of an average image with its area.
     """
     mean_doubt = float(state.sample.doubt.mean(dtype=np.float64)) if len(state.sample) else 0.0
-    bounds = np.full(candidates(len(state.sample), count), math.inf)
-    is_open = state.is_open[: len(bounds)]
+    rows = np.flatnonzero(state.is_open[: candidates(len(state.sample), count)]) if count else np.zeros(0, np.int64)
+    gains = state.gains(rows)
+    rounding = float(np.finfo(np.float32).eps) * float(gains.max(initial=0.0))
+    raised = None
     for _ in range(count):
-        is_new = np.zeros(len(bounds), bool)
-        while is_open.any():
-            bounds[~is_open] = -math.inf
-            best = int(bounds.argmax())
-            if is_new[best]:
-                break
-            renewed = _highest(np.where(is_new, -math.inf, bounds), _RENEWED)
-            bounds[renewed] = state.gains(renewed)
-            is_new[renewed] = True
-        else:
+        if raised is not None:
+            is_open = state.is_open[rows]
+            rows = rows[is_open]
+            gains = gains[is_open] - state.losses(rows, raised)
+        if not len(rows):
             return
-        gain, area = float(bounds[best]), state.choose(best)
-        yield best, gain > mean_doubt * area * (1.0 + 1e-6)
+        best = int(rows[(gains >= gains.max() - rounding).argmax()])
+        raised = state.choose(best)
+        yield best, raised.gain > mean_doubt * raised.area * (1.0 + 1e-6)
 
 
 def candidates(size: int, count: int) -> int:
     """Return how many rows of a sample can be chosen to cover it, the first ones: at least twice the `count` asked."""
     return min(size, max(COSINES // max(1, size), 2 * count))
-
-
-def _highest(bounds: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Return the positions of the highest bounds above -inf, `count` of them, and all that are not known yet."""
-    unknown = np.flatnonzero(np.isposinf(bounds))
-    if len(unknown):
-        return unknown
-    count = min(count, int(np.isfinite(bounds).sum()))
-    highest: NDArray[np.int64] = np.argpartition(-bounds, count - 1)[:count]
-    return highest
 
 
 def _tiles(count: int, size: int) -> Iterator[slice]:

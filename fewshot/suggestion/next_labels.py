@@ -32,7 +32,12 @@ class Pick:
 
 
 def suggest(
-    sample: Sample, labelled: LabelledRows, count: int, *, guesses: NDArray[np.int64] | None = None
+    sample: Sample,
+    labelled: LabelledRows,
+    count: int,
+    *,
+    guesses: NDArray[np.int64] | None = None,
+    radius: float | None = None,
 ) -> list[Pick]:
     """Choose images to label next.
 
@@ -41,11 +46,13 @@ def suggest(
         labelled: images that have labels, of the archive or not; they and their near-duplicates are not chosen.
         count: images to choose, >= 0; fewer if the others are near-duplicates of those.
         guesses: [N] int64, the most probable class of each image, -1 where there is none. None hunts for no class.
+        radius: of the kernel, > 0; None takes `median_radius` for as many labels as there will be.
 
     Returns:
         the picks, the most useful first; those of rare classes are spread evenly among the others.
     """
-    radius = median_radius(sample.features, max(1, len(labelled) + count))
+    if radius is None:
+        radius = median_radius(sample.features, max(1, len(labelled) + count))
     state = Herd.beside(sample, labelled.features, radius=radius)
     hunted = [] if guesses is None else list(_hunt(state, labelled, count, guesses))
     covering = [

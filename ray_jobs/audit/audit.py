@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster import Storage
 from ray_jobs.audit.answers import answers_in_order, estimates
-from ray_jobs.audit.learned_images import learned_images
 from ray_jobs.audit.sampling import draw_sample
 from ray_jobs.audit.stored_draw import (
     StoredDraw,
@@ -25,14 +24,21 @@ from ray_jobs.audit.stored_draw import (
 from ray_jobs.errors import JobError
 from ray_jobs.labels.current_labels import CurrentLabels
 from ray_jobs.labels.labelled_archive import LabelledArchive
-from ray_jobs.output.layout import AUDIT_RESULT, RUNS
+from ray_jobs.output.layout import AUDIT_RESULT, METRICS, RUNS
 from ray_jobs.report import ensure_report
+from ray_jobs.report.audit_section import find_audit
+from ray_jobs.report.markup import plural
 from ray_jobs.results.audit_result import AuditResult
+from ray_jobs.results.classification_metrics import ClassificationMetrics
 
 DEFAULT_IMAGES = 300
 FEWEST_IMAGES = 20
 CONFIDENCE = 0.95
 """Of every interval."""
+STORED_BEFORE = (
+    "The classifier was trained by another job: images of the archive that it may have learned from are not known, and"
+    " not left out."
+)
 COLUMNS = ("image", "label", "answer", "reason", "draw", "probability", "url")
 """Of a table of images to label."""
 
@@ -57,7 +63,8 @@ class Audit:
 def audit(url: str, images: int | None, *, seed: int = 0, job: str | None = None, storage: Storage) -> Audit:
     """Draw a sample of a run and say what the answers to it show; the result is stored with the draw.
 
-    Where there are answers, the report of the run is written anew, with a section on them.
+    Where there are answers, the report of the run is written anew, with a section on them, and `metrics.json` has them
+    under "audit".
 
     Args:
         url: folder of the run, or an output: then its newest complete run.
@@ -82,25 +89,34 @@ def audit(url: str, images: int | None, *, seed: int = 0, job: str | None = None
     current = archive.ledger.current()
     result = _result(archive, draw, path, sample, current)
     archive.store.put(f"{draw_folder(draw.name)}/{AUDIT_RESULT}", result.to_bytes())
+    _note_in_metrics(archive)
     if result.estimates is not None:
         ensure_report(archive.store, archive.run.folder, archive.job, keep=False)
     return Audit(result, archive, sample, current)
 
 
+def _note_in_metrics(archive: LabelledArchive) -> None:
+    """Write what audits of the run say into its metrics, beside what they had before."""
+    metrics, path = archive.run.metrics, f"{archive.run.folder}/{METRICS}"
+    audit = find_audit(archive.store, archive.run.name)
+    summary = None if audit is None else audit.summary()
+    if isinstance(metrics, ClassificationMetrics) and metrics.audit != summary:
+        archive.store.put(path, replace(metrics, audit=summary).to_bytes())
+
+
 def _draw(archive: LabelledArchive, images: int, seed: int) -> StoredDraw:
-    """Find the draw, or create it: then what the classifier learned from is looked for, once."""
+    """Find the draw, or create it."""
     known = find_draw(archive.store, draw_name(archive.run.name, seed))
     if known is not None:
         return known
-    learned, notes = learned_images(archive)
     draw = StoredDraw(
         run=archive.run.name,
         classifier=archive.classifier,
         archive=archive.source.identity,
         seed=seed,
         planned=images,
-        learned_from=tuple(sorted(learned)),
-        notes=tuple(notes),
+        learned_from=archive.run.plan.learned_from or (),
+        notes=() if archive.job.classifier.from_ is None else (STORED_BEFORE,),
     )
     return create_draw(archive.store, draw)
 
@@ -164,7 +180,8 @@ def _other_draws(archive: LabelledArchive, draw: StoredDraw, current: CurrentLab
         if name != draw.name and answers:
             run, _, seed = name.rpartition("-")
             seen = f"fewshot audit {archive.run.output}/{RUNS}/{run} --seed {seed}"
-            yield f"The ledger has {answers} answers to another draw, which do not count here: {seen}"
+            found = plural(answers, "answer to another draw, which does", "answers to another draw, which do")
+            yield f"The ledger has {found} not count here: {seen}"
 
 
 def table_to_label(done: Audit) -> tuple[bytes, int]:

@@ -8,6 +8,7 @@ model) -> report. With a stored classifier, there are no examples to embed and n
 from __future__ import annotations
 
 import logging
+import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -18,6 +19,7 @@ from cluster.execution.executor import weight_left
 from cluster.on_ray.capacity import cluster_nodes
 from cluster.records import Source
 from fewshot.methods.table import learns_from_archive, needs_of
+from ray_jobs.audit.audited_threshold import Audited, find_audited_threshold
 from ray_jobs.classification.finished_run import Losses, find_losses
 from ray_jobs.classification.label_set_plan import (
     check_pairs,
@@ -39,8 +41,8 @@ from ray_jobs.inputs.archive import Listing, archive_units, list_archive, open_a
 from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.inputs.example_blocks import EmbeddedExamples, Examples
 from ray_jobs.inputs.example_contents import ExampleContents
-from ray_jobs.inputs.examples import by_class, ledger_of, support_labels
-from ray_jobs.inputs.ground_truth import read_given_labels
+from ray_jobs.inputs.examples import by_class, learned_ledger, support_labels
+from ray_jobs.inputs.ground_truth import learned_images, read_given_labels
 from ray_jobs.inputs.unreadable_examples import SKIP, stop_at_unreadable, unreadable_summary
 from ray_jobs.inputs.validation_examples import check_some_readable, read_validation, validation_labels
 from ray_jobs.job_file.sections import ClipSection, Job
@@ -59,10 +61,20 @@ from ray_jobs.output.layout import (
     run_folder,
 )
 from ray_jobs.output.predictions import PredictionOrigin, prediction_format
-from ray_jobs.output.runs import Run, acquire_run, begin_run, read_metrics, read_plan, record_load, remove_noted_damage
+from ray_jobs.output.runs import (
+    Run,
+    acquire_run,
+    begin_run,
+    read_metrics,
+    read_plan,
+    record_load,
+    record_work,
+    remove_noted_damage,
+)
 from ray_jobs.output.work_share import classification_work
 from ray_jobs.report import ensure_report
 from ray_jobs.results.classification_metrics import ClassificationMetrics
+from ray_jobs.results.error_limits import AuditedThreshold
 from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatError
 from ray_jobs.results.label_sets import LabelSetPlan
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
@@ -236,19 +248,54 @@ class Classification:
         given = read_given_labels(archive, self.store.storage) if archive is not None else None
         ground_truth = None if given is None else given.identity
         identity: list[object] = [self.labels, self.listing.contents, ground_truth, self.job.classifier.confidence]
+        if self.audited is not None:
+            identity.append(self.audited.to_json())
         if self.job.escalate is not None and self.support is not None:
             identity += [escalation_identity(self.job.escalate), self.support.identity]
+        if self.learned_from:
+            identity.append(["learned from", self.learned_from])
         return run_folder(self.job.job.name, identity)
+
+    @cached_property
+    def learned_from(self) -> tuple[str, ...]:
+        """Keys of images of the archive that are examples: nothing is measured with them."""
+        if self.support is None or self.job.archive is None:
+            return ()
+        return learned_images(self.support.labels, self.job.archive, self.source)
 
     @cached_property
     def labels(self) -> str:
         """Folder of what the classifier gives. A part's path follows from its features and the classifier alone."""
         section, stored = self.job.classifier, self.stored
         classifier = self.training.identity.to_json() if stored is None else ["stored", stored.identity]
-        limit = None if section.max_error is None else [section.max_error, section.confidence]
+        limit: list[object] | None = None if section.max_error is None else [section.max_error, section.confidence]
+        if self.audited is not None:
+            limit = ["audit", self.audited.threshold]
         written = prediction_format(label_sets=section.set_error is not None, unknown=self.unknown is not None)
         added = [*label_sets_identity(section.set_error), *([] if self.unknown is None else [self.unknown.identity])]
         return labels_folder([written, self.features, classifier, limit, section.top, self.origin, *added])
+
+    @cached_property
+    def audited(self) -> AuditedThreshold | None:
+        """The threshold of an audit; None where the examples give it.
+
+        Raises:
+            JobError: there is no audit of this classifier.
+        """
+        section = self.job.classifier
+        if section.max_error is None or section.max_error_from != "audit":
+            return None
+        wanted = Audited(
+            classifier=posixpath.basename(self.classifier),
+            archive=self.source.identity,
+            unknown_rate=None if self.unknown is None else self.unknown.rate,
+        )
+        return find_audited_threshold(self.store, wanted, max_error=section.max_error, confidence=section.confidence)
+
+    @property
+    def classifier(self) -> str:
+        """Folder of the classifier in the output, or its URL if it lies elsewhere."""
+        return self.training.identity.folder if self.stored is None else self.stored.url
 
     @cached_property
     def plan(self) -> RunPlan:
@@ -259,7 +306,7 @@ class Classification:
             classes=len(self.classes),
             features=tuple(self.listing.parts(self.features)),
             archive=self.listing.summary(),
-            classifier=self.training.identity.folder if self.stored is None else self.stored.url,
+            classifier=self.classifier,
             examples=self.examples,
             max_error=self.job.classifier.max_error,
             confidence=self.job.classifier.confidence,
@@ -269,6 +316,8 @@ class Classification:
             work=self._work,
             label_set_error=self.job.classifier.set_error,
             unknown_rate=None if self.unknown is None else self.unknown.rate,
+            learned_from=self.learned_from or None,
+            audited=self.audited,
         )
 
     @property
@@ -460,7 +509,7 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> tuple[Exa
         needed = job.classifier.from_ is not None
         raise JobError([ESCALATE_WITHOUT_EXAMPLES if needed else "classify needs the section [support]"])
     section, dense = job.support, _needs_dense(job, stored)
-    labels = support_labels(section, store.storage, ledger=ledger_of(job))
+    labels = support_labels(section, store.storage, ledger=learned_ledger(job, store))
     _check_shares(job.classifier.hyperparameters.get("shares"), labels.space.names)
     if job.classifier.set_error is not None:
         check_pairs(examples=len(labels.images), classes=len(labels.space))
@@ -587,6 +636,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     embedding = _embed(work, reporter)
     _sample(work, reporter)
     classifier = _tested(work, work.stored if work.stored is not None else _train(work, reporter), reporter)
+    classifier = classifier.with_audited_threshold(work.audited)
     if classifier.held_out and work.label_sets is None:
         reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))
     stages = [*embedding, _label(work, classifier, reporter)]
@@ -600,8 +650,19 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     with reporter.waiting("counting the predictions and writing the report"):
         predictions = work.predictions
         metrics = summarise(
-            work.store, work.run, job, work.listing, predictions, classifier, stages, escalated, work.unknown
+            work.store,
+            work.run,
+            job,
+            work.listing,
+            predictions,
+            classifier,
+            stages,
+            escalated,
+            work.unknown,
+            work.audited,
+            learned_from=work.learned_from,
         )
+        record_work(work.store, work.run, reporter.finished)
         found = work.embedded is not None and bool(work.embedded.found)
         did: Did = "the rest" if found or any(report.skipped for report in embedding) else "everything"
         return _finish(work, metrics, did=did)
@@ -613,6 +674,9 @@ def _warn_of_shortage(work: Classification, reporter: Reporter) -> None:
         counts = {} if work.support is None else work.support.labels.counts
         for warning in warnings_about_label_sets(sets, counts):
             reporter.say(f"warning: {warning}", style="yellow")
+    if work.audited is not None:
+        reporter.say(work.audited.sentence(), style=None if work.audited.threshold is not None else "yellow")
+        return
     if work.job.classifier.max_error is None:
         return
     limit = error_limit_plan(work.job.classifier, work.support, work.stored, work.validation)

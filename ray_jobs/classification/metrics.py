@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import chain
@@ -39,7 +39,7 @@ from ray_jobs.results.classification_metrics import (
     Reliability,
     ScoreHistogram,
 )
-from ray_jobs.results.error_limits import LabelledShare
+from ray_jobs.results.error_limits import AuditedThreshold, LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary, MeasuredEscalation
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ def summarise(
     stages: Sequence[StageReport],
     escalated: EscalationSummary | None = None,
     unknown: UnknownPlan | None = None,
+    audited: AuditedThreshold | None = None,
+    *,
+    learned_from: Collection[str] = (),
 ) -> ClassificationMetrics:
     """Count a run's predictions and write `failures.parquet` and, last, `metrics.json`.
 
@@ -77,17 +80,21 @@ def summarise(
         stages: what became of the units.
         escalated: what the diffusion model decided; None if nothing.
         unknown: the test of images of no class; None if no image was tested.
+        audited: the audit that the threshold is from; None if it is from the examples.
+        learned_from: keys of images of the archive that are examples; nothing is measured with their labels.
 
     Raises:
         DamagedError: parts are damaged, and were removed.
     """
     calibrated = classifier.load(job.clip.spec)
     names = calibrated.class_names
-    labels = read_ground_truth(job.archive, names, store.storage) if job.archive is not None else None
+    given = read_ground_truth(job.archive, names, store.storage) if job.archive is not None else None
+    learned = frozenset(given or ()) & frozenset(map(plain_path, learned_from))
+    labels = None if given is None else {image: label for image, label in given.items() if image not in learned}
     shares = labelled_shares(calibrated.held_out, classifier.confidence)
     rule = classifier.label_set_rule()
     sets = None if rule is None else LabelSetCounts(names, labels, len(rule.examples))
-    counts = _Counts(names, labels, [share.threshold for share in shares], sets)
+    counts = _Counts(names, labels, [share.threshold for share in shares], sets, learned)
     shares_are_counted = job.escalate is None and calibrated.has_scores
     failed = [failure for stage in stages for failure in stage.failures]
     units = [_failures([("unit", failure.path, "", failure.error)]) for failure in failed]
@@ -121,6 +128,7 @@ def summarise(
         part_bytes=tuple(counts.part_bytes),
         label_sets=None if sets is None or rule is None else sets.summary(rule.max_error),
         unknown=counts.unknown.summary(unknown, images=counts.status["unknown"]),
+        audited=audited,
     )
     store.put(f"{run}/{METRICS}", metrics.to_bytes())
     return metrics
@@ -175,6 +183,7 @@ class _Counts:
         given: image -> index of its class, -1 for another class; None if no labels were given.
         thresholds: of the score; None for one that no score reaches.
         label_sets: counts the label sets; None if the parts have none.
+        learned: other images with given labels, which the classifier learned from; they are only counted.
     """
 
     def __init__(
@@ -183,7 +192,9 @@ class _Counts:
         given: Mapping[str, int] | None,
         thresholds: Sequence[float | None] = (),
         label_sets: LabelSetCounts | None = None,
+        learned: Set[str] = frozenset(),
     ) -> None:
+        self.learned, self.found_learned = learned, 0
         self.names, self.given, self.label_sets = names, given, label_sets
         self.thresholds = np.array([math.inf if each is None else each for each in thresholds])
         self.reaching = np.zeros(len(self.thresholds), np.int64)
@@ -242,6 +253,7 @@ class _Counts:
         images = [plain_path(image) for image in part["image"].to_pylist()]
         known = [self.given[image] for image in images if image in self.given]
         self.found += len(known)
+        self.found_learned += sum(image in self.learned for image in images)
         self.of_other_classes += sum(label < 0 for label in known)
         self.unknown.add(zip(map(self.given.get, images), part["status"].to_pylist(), strict=True))
         rows = list(self._labelled(part, guesses))
@@ -288,7 +300,12 @@ class _Counts:
     def given_labels(self) -> GivenLabels | None:
         if self.given is None:
             return None
-        return GivenLabels(given=len(self.given), found=self.found, of_other_classes=self.of_other_classes)
+        return GivenLabels(
+            given=len(self.given) + len(self.learned),
+            found=self.found + self.found_learned,
+            of_other_classes=self.of_other_classes,
+            learned_from=self.found_learned or None,
+        )
 
     @property
     def measured(self) -> Measured | None:

@@ -74,6 +74,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
         embedding=_last_load(work),
         label_sets=work.label_sets,
         unknown=None if work.unknown is None else work.unknown.summary(),
+        audited=work.audited,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from ray_jobs.console.progress import Reporter
+from ray_jobs.report.markup import plural
 from ray_jobs.results.audit_result import AuditedClass, AuditedShare, AuditEstimates, AuditResult
 
 SHOWN_CLASSES = 30
@@ -16,7 +17,7 @@ def show_audit(reporter: Reporter, result: AuditResult) -> None:
     left_out = [(result.learned_from, "that the classifier learned from"), (result.unreadable, "unreadable")]
     without = " and ".join(f"{count:,} {what}" for count, what in left_out if count)
     reporter.say(
-        f"draw {result.draw}: {result.images:,} of {result.population:,} images"
+        f"draw {result.draw}: {result.images:,} of {plural(result.population, 'image')}"
         + (f", without {without}" if without else "")
     )
     for note in result.notes:
@@ -33,23 +34,24 @@ def show_audit(reporter: Reporter, result: AuditResult) -> None:
 def _show_answers(reporter: Reporter, result: AuditResult) -> None:
     if result.uncertain:
         reporter.say(
-            f"{result.uncertain} answers say that nobody can say: they count as wrong in the lower ends and as right in"
-            " the upper ends, since such images are not like the others",
+            f"{plural(result.uncertain, 'answer says', 'answers say')} that nobody can say: they count as wrong in the"
+            " lower ends and as right in the upper ends, since such images are not like the others",
             style="yellow",
         )
     if result.waiting:
         reporter.say(
-            f"{result.waiting} answers do not count yet: image {result.answered + 1} of the draw has none, and images"
-            " that are passed over would bias the estimates. Answer it; skipped is an answer",
+            f"{plural(result.waiting, 'answer does', 'answers do')} not count yet: image"
+            f" {result.answered + 1} of the draw has none, and images that are passed over would bias the estimates."
+            " Answer it; skipped is an answer",
             style="yellow",
         )
     if (left := result.images - result.answered - result.waiting) > 0:
-        reporter.say(f"{left:,} images have no answer yet")
+        reporter.say(f"{plural(left, 'image has', 'images have')} no answer yet")
 
 
 def _show_shares(reporter: Reporter, result: AuditResult, found: AuditEstimates) -> None:
     percent = f"{100 * result.confidence:g} %"
-    title = f"the archive, from {result.answered:,} answers"
+    title = f"the archive, from {plural(result.answered, 'answer')}"
     table = Table(title=title, title_justify="left", caption_justify="left")
     for column in ("", "estimate", f"{percent} at every look", f"{percent} if this number was fixed"):
         table.add_column(column, justify="right" if column else "left")

@@ -64,6 +64,8 @@ def _show_quality(reporter: Reporter, metrics: ClassificationMetrics) -> None:
     if metrics.label_sets is not None:
         reporter.say(label_set_words.found(metrics.label_sets))
         reporter.say(label_set_words.promise(metrics.label_sets))
+    elif metrics.audited is not None:
+        reporter.say(metrics.audited.sentence(), style=None if metrics.audited.threshold is not None else "yellow")
     elif metrics.threshold is None:
         reporter.say(_expected_error(held_out, is_tested=metrics.unknown is not None))
     elif metrics.threshold > 1:
@@ -77,6 +79,8 @@ def _show_quality(reporter: Reporter, metrics: ClassificationMetrics) -> None:
             f" accuracy {_percent(measured.accuracy)}, calibration error {_percent(measured.ece)};"
             f" {_percent(measured.coverage)} {labelled}, at accuracy {_percent(measured.accuracy_of_accepted)}"
         )
+    if metrics.audit is not None:
+        reporter.say(metrics.audit.sentence())
     for reason in unused_labels(metrics.given_labels, is_tested=metrics.unknown is not None):
         reporter.say(reason, style="yellow")
 
@@ -234,6 +238,8 @@ def show_plan(reporter: Reporter, plan: CostPlan) -> None:
         reporter.say(plan.unknown.sentence())
     if plan.label_sets is not None:
         reporter.say(label_set_words.planned(plan.label_sets))
+    elif plan.audited is not None:
+        reporter.say(plan.audited.sentence(), style=None if plan.audited.threshold is not None else "yellow")
     else:
         _show_error_limit(reporter, plan.error_limit)
 

@@ -99,8 +99,10 @@ def export_labels(
     """
     from ray_jobs.console.progress import Reporter
     from ray_jobs.inputs.class_warnings import first_few
-    from ray_jobs.labels.label_table import labels_table, write_new_table
+    from ray_jobs.labels.label_table import labels_table
     from ray_jobs.labels.labelled_archive import LabelledArchive
+    from ray_jobs.output.new_files import write_new_table
+    from ray_jobs.report.markup import plural
 
     reporter = Reporter()
     with reporter.waiting("reading the ledger"):
@@ -108,9 +110,9 @@ def export_labels(
         archive = LabelledArchive.open(place, storage, job=job_name(job_file))
         current = archive.ledger.current()
     events = current.of_archive(archive.source.identity)
-    write_new_table(table, labels_table(events))
+    write_new_table(table, labels_table(events), option="TABLE", job=archive.job, output=archive.store)
     disputed = sorted(image.image for image in current.disputed if image.archive == archive.source.identity)
-    reporter.say(f"wrote {len(events)} labels to {table}")
+    reporter.say(f"wrote {plural(len(events), 'label')} to {table}")
     if disputed:
         reporter.say(f"on {len(disputed)} of them people disagree: {first_few(disputed)}; the latest answer counts")
     return {"table": str(table), "labels": len(events), "disputed": len(disputed), "undone": current.undone}
@@ -209,7 +211,8 @@ def audit(
     from ray_jobs.audit import table_to_label
     from ray_jobs.commands.audit_tables import show_audit
     from ray_jobs.console.progress import Reporter
-    from ray_jobs.labels.label_table import write_new_table
+    from ray_jobs.output.new_files import write_new_table
+    from ray_jobs.report.markup import plural
 
     reporter = Reporter()
     place, storage, job_file = locate_output(output)
@@ -218,8 +221,8 @@ def audit(
     show_audit(reporter, done.result)
     if table is not None:
         data, rows = table_to_label(done)
-        write_new_table(table, data)
-        reporter.say(f"wrote {rows} images to label to {table}. Then: fewshot labels import {output} {table}")
+        write_new_table(table, data, option="--table", job=done.archive.job, output=done.archive.store)
+        reporter.say(f"wrote {plural(rows, 'image')} to label to {table}. Then: fewshot labels import {output} {table}")
     return done.result.to_json()
 
 

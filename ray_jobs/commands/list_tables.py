@@ -6,6 +6,7 @@ from rich.table import Table
 
 from ray_jobs.console.progress import Reporter
 from ray_jobs.console.sanitize import sanitized
+from ray_jobs.report.markup import plural
 from ray_jobs.results.image_list import ImageList, ListedImage, StoredList
 
 
@@ -17,7 +18,7 @@ def show_list(reporter: Reporter, result: StoredList) -> None:
     for notice in content.notices:
         reporter.say(notice, style="yellow")
     beside = "" if content.labelled is None else f", beside {content.labelled} with labels"
-    reporter.say(f"{len(content.images)} of {content.considered} images{beside}; the list is {result.stored}")
+    reporter.say(f"{len(content.images)} of {plural(content.considered, 'image')}{beside}; the list is {result.stored}")
     if result.table is not None:
         reporter.say(f"wrote them to {result.table}")
 

@@ -71,8 +71,15 @@ def status(
 def report(
     output: Output,
     open_: Annotated[bool, typer.Option("--open", help="Open the newest report in the browser.")] = False,
+    pages: Annotated[
+        bool, typer.Option("--pages", help="Write a page for each class, with its images, beside the newest report.")
+    ] = False,
 ) -> JsonResult:
-    """Print the paths of the HTML reports of an output, and write missing ones."""
+    """Print the paths of the HTML reports of an output, and write missing ones.
+
+    With --pages, the newest complete run of each job also gets a table of its classes and pages with their most and
+    least certain images, at most 12,000 in all.
+    """
     from ray_jobs.commands.output_tables import open_newest, show_reports
     from ray_jobs.console.progress import Reporter
     from ray_jobs.report import find_reports
@@ -80,7 +87,7 @@ def report(
     reporter = Reporter()
     with reporter.waiting("reading the output"):
         place, storage, job_file = locate_output(output)
-        result = find_reports(place, storage, job_file=job_file)
+        result = find_reports(place, storage, job_file=job_file, pages=pages)
     show_reports(reporter, result)
     if open_:
         open_newest(result, reporter)

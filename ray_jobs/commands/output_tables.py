@@ -13,6 +13,7 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.console.rate import IMAGES, rate_text
 from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.labels.label_table import ImportedLabels
+from ray_jobs.report.markup import plural
 from ray_jobs.results.output_status import OutputReports, OutputStatus, RunStatus
 from ray_jobs.results.submitted_jobs import JobList, SubmittedJob
 from ray_jobs.results.verification import Verification
@@ -79,6 +80,8 @@ def show_reports(reporter: Reporter, result: OutputReports) -> None:
     """Show where the reports of an output lie."""
     for report in result.reports:
         reporter.say(f"{report.run}: {report.path or 'no report could be written'}")
+        if report.classes is not None:
+            reporter.say(f"its classes: {report.classes}")
     if not result.reports:
         _say_nothing(reporter, "no run has finished", result.output, result.below)
 
@@ -114,9 +117,10 @@ def show_verification(reporter: Reporter, result: Verification) -> None:
     for path, problem in damaged:  # No table of rich: it would break the paths.
         reporter.say(f"{path:{width}}  {problem}", style="red")
     objects = result.shared + sum(run.objects for run in result.runs)
-    labels = "" if ledger is None else f", and a ledger of {ledger.labels} labels"
+    labels = "" if ledger is None else f", and a ledger of {plural(ledger.labels, 'label')}"
+    runs = plural(len(result.runs), "run")
     state = f"{len(damaged)} damaged or missing" if damaged else "all as they were written"
-    reporter.say(f"{objects} objects of {len(result.runs)} runs, {result.bytes / 1e6:.1f} MB{labels}: {state}")
+    reporter.say(f"{plural(objects, 'object')} of {runs}, {result.bytes / 1e6:.1f} MB{labels}: {state}")
     for run in result.runs:
         if run.repair is not None:
             reporter.say(f"to make what is damaged of {run.run} anew: {run.repair}")
@@ -149,17 +153,19 @@ def show_submission(reporter: Reporter, job: SubmittedJob) -> None:
 
 def show_import(reporter: Reporter, result: ImportedLabels) -> None:
     """Show what was imported, and what was not and why."""
-    reporter.say(f"wrote {result.written} labels to {result.ledger}; it had {result.known} of the {result.rows} given")
+    written = plural(result.written, "label")
+    reporter.say(f"wrote {written} to {result.ledger}; it had {result.known} of the {result.rows} given")
     if result.replaced:
-        reporter.say(f"{result.replaced} of them replace an earlier answer")
+        reporter.say(f"{plural(result.replaced, 'of them replaces', 'of them replace')} an earlier answer")
     if result.new_classes:
         found = f"the run does not have {len(result.new_classes)} of the classes: {first_few(result.new_classes)}"
         reporter.say(f"{found}. Learning from these labels adds them; if they are misspelt, import the images again")
     if result.unanswered:
-        reporter.say(f"{result.unanswered} rows have no answer")
+        reporter.say(f"{plural(result.unanswered, 'row has', 'rows have')} no answer")
     if result.not_found_count:
-        found = f"{result.not_found_count} images are not in the predictions of the newest run, such as"
+        missing = plural(result.not_found_count, "image is", "images are")
+        found = f"{missing} not in the predictions of the newest run, such as"
         reporter.say(f"{found} {result.not_found[0]}; use the keys of its column image", style="yellow")
     if result.unreadable_count:
-        found = f"{result.unreadable_count} images cannot be read, and so not be learned from, such as"
+        found = f"{plural(result.unreadable_count, 'image')} cannot be read, and so not be learned from, such as"
         reporter.say(f"{found} {result.unreadable[0]}. Give them the answer unreadable", style="yellow")

@@ -18,7 +18,8 @@ from ray_jobs.console.sanitize import sanitized
 from ray_jobs.console.waiting import announced, finish_loading
 
 if TYPE_CHECKING:
-    from cluster import Event
+    from cluster import Event, WorkersReady
+    from ray_jobs.results.run_work import StageWork
 
 LOG_EVERY_S = 10.0
 """Seconds between lines in a log."""
@@ -97,6 +98,9 @@ class Reporter:
     Args:
         console: where they are written; None takes stderr.
         clock: seconds, of any origin.
+
+    Attributes:
+        finished: what the stages took that computed something, in order.
     """
 
     def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -106,6 +110,7 @@ class Reporter:
         self._doing: str | None = None
         self._display: _Display | None = None
         self._job: JobWork | None = None
+        self.finished: list[StageWork] = []
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
     def say(self, message: str, style: str | None = None) -> None:
@@ -183,6 +188,8 @@ class Reporter:
 
             try:
                 yield on_event
+                if (work := display.work()) is not None:
+                    self.finished.append(work)
             finally:
                 self._display = None
 
@@ -208,12 +215,15 @@ class _Display:
     def __init__(self, console: Console, title: str, total: float | None, rate: Rate, job: JobWork | None) -> None:
         self.console, self.title, self.total, self.rate, self.job = console, title, total, rate, job
         self.completed, self.workers, self.retried, self.failed = 0.0, 0, 0, 0
+        self.computed, self.began_at = 0.0, rate.clock()
+        self.ready: tuple[float, WorkersReady] | None = None
 
     def on_event(self, event: Event) -> None:
         from cluster import UnitDone, UnitFailed, UnitSkipped, WorkerLost, WorkersReady  # Here, because it takes long.
 
         match event:
             case WorkersReady(count=count, where=where):
+                self.ready = self.rate.clock(), event
                 self.rate.start()
                 self.workers = count
                 self.console.print(f"{self.title}: {_counted(count, 'worker')} on {where}")
@@ -221,6 +231,7 @@ class _Display:
                 self.completed += weight
             case UnitDone(weight=weight, seconds=seconds):
                 self.completed += weight
+                self.computed += weight
                 self.rate.add(weight, seconds)
             case UnitFailed(path=path, error=error):
                 self.failed += 1
@@ -229,6 +240,26 @@ class _Display:
                 self.retried += len(units)
                 self.console.print(sanitized(f"worker lost, its work goes to a new one: {reason}"), style="yellow")
         self.refresh()
+
+    def work(self) -> StageWork | None:
+        """Return what the stage took; None if nothing was left to compute."""
+        from ray_jobs.results.run_work import StageWork  # Here, because it takes long.
+
+        if self.ready is None:
+            return None
+        now, (ready_at, workers) = self.rate.clock(), self.ready
+        worker_s = workers.count * (now - ready_at)
+        return StageWork(
+            stage=self.title,
+            unit=self.rate.unit,
+            done=self.computed,
+            seconds=now - self.began_at,
+            workers=workers.count,
+            where=workers.where,
+            worker_s=worker_s,
+            cpu_s=workers.cpus * worker_s,
+            gpu_s=workers.gpus * worker_s,
+        )
 
     @property
     def left(self) -> timedelta | None:

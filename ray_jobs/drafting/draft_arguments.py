@@ -16,7 +16,7 @@ from cluster.secrets import has_password
 from fewshot.data.example import is_path
 from ray_jobs.job_file.reading import NO_PASSWORDS
 from ray_jobs.job_file.sections import MAX_NAME, Job, JobSection
-from ray_jobs.preflight import lies_inside
+from ray_jobs.output.new_files import lies_inside
 
 FALLBACK_NAME = "archive"
 OUTPUTS = "runs"

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 from cluster.records import Shard, content_digest, pick
 from cluster.records.base import Unreadable
 from ray_jobs.inputs.examples import Labels
-from ray_jobs.preflight import lies_inside
+from ray_jobs.output.new_files import lies_inside
 
 MAX_SHOWN = 10
 """Pairs that are listed; all are counted."""

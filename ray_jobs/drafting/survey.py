@@ -10,7 +10,7 @@ from ray_jobs.drafting.draft import Draft
 from ray_jobs.drafting.duplicates import MAX_SHOWN, Duplicates, images_inside, repeated_examples
 from ray_jobs.drafting.examples_survey import ExamplesSurvey, survey_examples
 from ray_jobs.inputs.archive import open_archive
-from ray_jobs.preflight import lies_inside
+from ray_jobs.output.new_files import lies_inside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from cluster import ClusterError, Storage, UnitDone
-from cluster.storage.objects import absolute_path
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
@@ -22,9 +21,11 @@ from ray_jobs.export.format_table import ExportFormat, find_format
 from ray_jobs.export.json_lines import to_json
 from ray_jobs.export.people_labels import read_answers, with_new_classes
 from ray_jobs.inputs.archive import open_archive
-from ray_jobs.job_file.sections import ArchiveSection
+from ray_jobs.job_file.sections import ArchiveSection, Job
 from ray_jobs.output.layout import CARD, from_json, open_parent
+from ray_jobs.output.new_files import check_new_place
 from ray_jobs.output.runs import Run, open_run, stored_job
+from ray_jobs.report.markup import plural
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.export_result import ExportResult
 
@@ -87,11 +88,13 @@ def export_run(
     _check(request, kind)
     with reporter.waiting("reading the output"):
         run = open_run(place, job=job, kind="classification", storage=storage)
+        stored = stored_job(run.store, run.folder)
+        check_new_place("--out", request.out, job=stored, output=run.store, is_folder=kind.is_folder)
         parts = run.prediction_parts()
         answers = read_answers(run, storage) if request.labels else None
         classes = with_new_classes(class_names(run), answers or {})
         request.filters.check(classes)
-        archive = _archive(run, request.out) if kind.images != "unread" and not request.links else None
+        archive = _archive(run, stored) if kind.images != "unread" and not request.links else None
     total = None if run.plan.archive is None else run.plan.archive.images
     with (
         open_destination(request.out, storage, is_folder=kind.is_folder, overwrite=request.overwrite) as out,
@@ -145,23 +148,11 @@ def _url(run: Run, folder: str) -> str:
     return folder if "://" in folder or posixpath.isabs(folder) else f"{run.output}/{folder}"
 
 
-def _archive(run: Run, out: str) -> ArchiveSection:
-    """Return the archive of a run.
-
-    Raises:
-        JobError: it is not known, or the export would lie in it, and become a part of it.
-    """
-    section = stored_job(run.store, run.folder).archive
-    if section is None:
+def _archive(run: Run, job: Job) -> ArchiveSection:
+    """Return the archive of a run. Raises JobError if its job file names none."""
+    if job.archive is None:
         raise JobError([f"the job file of {run.url} names no archive to read images from"])
-    if _is_within(out, section.uri):
-        raise JobError([f"--out: {out} lies in the archive, whose images it would be taken for; name another place"])
-    return section
-
-
-def _is_within(place: str, folder: str) -> bool:
-    inner, outer = (url.rstrip("/") if "://" in url else absolute_path(url) for url in (place, folder))
-    return f"{inner}/".startswith(f"{outer}/")
+    return job.archive
 
 
 def _result(rows: ExportedRows, kind: ExportFormat, place: str) -> ExportResult:
@@ -182,12 +173,13 @@ def _result(rows: ExportedRows, kind: ExportFormat, place: str) -> ExportResult:
 def export_messages(result: ExportResult) -> Sequence[str]:
     """Return what there is to say about an export: what it has, what it lacks, and how to load it."""
     skipped = ", ".join(f"{count:,} by {name.replace('_', '-')}" for name, count in result.skipped.items())
-    lines = [f"wrote {result.rows:,} rows to {result.path}" + (f"; skipped {skipped}" if skipped else "")]
+    lines = [f"wrote {plural(result.rows, 'row')} to {result.path}" + (f"; skipped {skipped}" if skipped else "")]
     if result.unreadable:
         such_as = "; ".join(result.unreadable_such_as)
-        lines.append(f"warning: {result.unreadable:,} images could not be read and are not there, such as {such_as}")
+        found = plural(result.unreadable, "image could not be read and is", "images could not be read and are")
+        lines.append(f"warning: {found} not there, such as {such_as}")
     if result.formulas:
-        count = f"{result.formulas:,} texts begin like formulas"
+        count = f"{plural(result.formulas, 'text begins', 'texts begin')} like formulas"
         lines.append(f"warning: {count}: in a spreadsheet, import the columns as text")
     if not result.rows:
         lines.append("warning: no row meets the filters")

@@ -1,7 +1,7 @@
 """A `FiftyOneImageClassificationDataset`: `labels.json`, and `data/` with the images, or `data.json` with their paths.
 
-FiftyOne identifies images by their names without suffix, which keys of an archive may share, so they are numbered; the
-attributes of a label have the key.
+FiftyOne identifies images by their names without suffix, which keys of an archive may share, so they are numbered.
+`keys.json` has the key of each, which FiftyOne passes over; so have the attributes of a label, where there is one.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ def write(rows: ExportedRows, out: Destination) -> None:
         document = stack.enter_context(JsonStream(stack.enter_context(out.open("labels.json"))).inside(BEGIN, END))
         document.add(list(rows.classes), key="classes")
         labels = stack.enter_context(document.inside(b'"labels": {\n', b"\n}"))
+        keys = stack.enter_context(JsonStream(stack.enter_context(out.open("keys.json"))).inside(BEGIN, END))
         paths = None
         if rows.links:
             paths = stack.enter_context(JsonStream(stack.enter_context(out.open("data.json"))).inside(BEGIN, END))
         for row, data in rows.with_images_or_links():
             name = f"{rows.counts.rows:08d}"
             labels.add(_label(row), key=name)
+            keys.add(row.image, key=name)
             if data is not None:
                 out.put(f"data/{name}{image_suffix(row.image, data)}", data)
             elif paths is not None:

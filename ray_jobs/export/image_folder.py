@@ -23,8 +23,7 @@ TABLE, CLASSES = "predictions.csv", "classes.json"
 
 def write(rows: ExportedRows, out: Destination) -> None:
     """Write the images, or links to them, and the tables about them."""
-    statuses = {f"_{status}": status for status in ALL if status != "ok"}
-    folders = folder_names([*statuses, *rows.classes])
+    folders = folder_names(rows.classes, others=[_folder_of(status) for status in ALL])
     with (
         closing(TakenNames()) as taken,
         io.TextIOWrapper(out.open(TABLE), encoding="utf-8", newline="") as file,
@@ -43,5 +42,10 @@ def _files(
 ) -> Iterator[tuple[ExportedRow, str, bytes | None]]:
     """Yield each row with the path of its file, and its image; None if that is only linked to."""
     for row, data in rows.with_images_or_links():
-        folder = folders[row.label if row.label is not None else f"_{row.status}"]
+        folder = _folder_of(row.status) if row.label is None else folders[row.label]
         yield row, taken.take(f"{folder}/{image_name(row.image, data)}"), data
+
+
+def _folder_of(status: str) -> str:
+    """The folder of images without a label."""
+    return f"_{status}"

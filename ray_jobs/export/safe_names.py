@@ -116,10 +116,17 @@ class TakenNames:
         return int(self._names.execute(query, (name.encode(errors="surrogateescape"),)).fetchone()[0])
 
 
-def folder_names(classes: Iterable[str]) -> dict[str, str]:
-    """Return the name of a folder for each class: different ones, also where case does not count."""
+def folder_names(classes: Iterable[str], *, others: Iterable[str] = ()) -> dict[str, str]:
+    """Return the name of a folder for each class: different ones, also where case does not count.
+
+    Args:
+        classes: no two equal.
+        others: folders that are no class's.
+    """
     taken = TakenNames()
     try:
+        for name in others:
+            taken.take(name)
         return {name: taken.take(safe_name(name)) for name in classes}
     finally:
         taken.close()

@@ -44,8 +44,8 @@ from ray_jobs.inputs.example_tables import (
 from ray_jobs.inputs.images_folder import folder_of_images
 from ray_jobs.job_file.sections import ClassSection, Job, SupportSection
 from ray_jobs.labels.kept_images import check_kept, kept_reference, references_beside
-from ray_jobs.labels.label_event import ImageId
-from ray_jobs.labels.label_ledger import LabelLedger, open_ledger
+from ray_jobs.labels.label_event import LabelEvent
+from ray_jobs.labels.label_ledger import LabelLedger, ledger_of_run
 from ray_jobs.output.feature_parts import FeatureRows, read_parts
 from ray_jobs.output.layout import EVENTS, LABELS, dense_folder, feature_part
 from ray_jobs.steps.embed import EmbedUnit
@@ -395,7 +395,7 @@ def _with_ledger(labels: Labels, ledger: LabelLedger) -> Labels:
     """Add the labels that people gave to images of an archive; they may add classes."""
     if not (given := learned_labels(ledger)):
         return labels
-    rows = [Example(kept_reference(image), given[image]) for image in sorted(given)]
+    rows = [Example(kept_reference(event), event.label or "") for event in given]
     pairs = zip(labels.images, labels.labels, strict=True)
     try:
         joined = _from_examples([*_examples(labels.space, pairs), *rows], labels.folder, labels.storage)
@@ -415,24 +415,28 @@ def _with_ledger(labels: Labels, ledger: LabelLedger) -> Labels:
     )
 
 
-def learned_labels(ledger: LabelLedger) -> dict[ImageId, str]:
-    """Return the classes of the images that are learned from, which have copies in the ledger.
+def learned_labels(ledger: LabelLedger) -> list[LabelEvent]:
+    """Return the labels that are learned from, by image; there are copies of the images in the ledger.
 
     Raises:
         JobError: the ledger is damaged, or lacks copies.
         StorageError: storage does not respond.
     """
     current = ledger.current().answers
-    given = {image: Example("", event.label or "").label for image, event in current.items() if event.answer == "label"}
+    given = [event for _, event in sorted(current.items()) if event.answer == "label"]
     if given:
         check_kept(ledger.store, given)
     return given
 
 
-def ledger_of(job: Job) -> LabelLedger | None:
+def learned_ledger(job: Job, output: Store) -> LabelLedger | None:
     """Return the ledger that a job learns from; None without `support.labels`.
 
     That of the job's own output may be empty, since its first labels are given to its first predictions.
+
+    Args:
+        job: the job file.
+        output: of the job, where it lies now.
 
     Raises:
         JobError: its URL is wrong, or there is no ledger in another place.
@@ -442,8 +446,7 @@ def ledger_of(job: Job) -> LabelLedger | None:
         return None
     if place is not True and posixpath.splitext(place)[1].lower() in TABLES:
         raise JobError([f"{place} is a table: import it (fewshot labels import); {_NO_LEDGER}"])
-    url = f"{job.job.output.rstrip('/')}/{LABELS}" if place is True else place
-    ledger = open_ledger(url, job.storage.resolve())
+    ledger = ledger_of_run(job, output)
     if place is not True and next(ledger.store.list(EVENTS), None) is None:
         is_output = next(ledger.store.list(f"{LABELS}/{EVENTS}"), None) is not None
         expected = f"its folder {LABELS} is meant" if is_output else _NO_LEDGER

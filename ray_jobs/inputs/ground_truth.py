@@ -1,4 +1,4 @@
-"""Ground-truth labels: predictions are measured against them, and nothing is trained on them."""
+"""Ground-truth labels, which predictions are measured against, and the images that were learned from and are not."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import posixpath
 from collections.abc import Sequence
 
 from cluster import Storage
+from cluster.records import Source, archive_folder
+from cluster.records.location import Location
+from cluster.records.names import printable
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.data import SplitChoice
 from fewshot.data.example import plain_path
@@ -13,6 +16,7 @@ from fewshot.errors import DataError
 from ray_jobs.inputs.example_tables import LabelOptions
 from ray_jobs.inputs.examples import Labels, read_labels
 from ray_jobs.job_file.sections import ArchiveSection
+from ray_jobs.labels.kept_images import key_of_kept
 from ray_jobs.results.classification_metrics import GivenLabels
 
 
@@ -58,23 +62,20 @@ def read_ground_truth(
     Raises:
         DataError, ClusterError: see `read_given_labels`.
     """
-    labels = read_given_labels(section, storage)
-    if labels is None:
-        return None
     index = {name: i for i, name in enumerate(names)}
-    classes = [index.get(name, -1) for name in labels.space.names]
-    return {image: classes[label] for image, label in zip(_keys(labels.images), labels.labels, strict=True)}
+    given = given_names(section, storage)
+    return None if given is None else {image: index.get(name, -1) for image, name in given.items()}
 
 
-def given_names(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) -> dict[str, str]:
-    """Read labels as names, of whatever classes; none if none are given. Raises as `read_given_labels`.
+def given_names(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) -> dict[str, str] | None:
+    """Read labels as names, of whatever classes; None if none are given. Raises as `read_given_labels`.
 
     Returns:
         image key, as `plain_path` writes it, -> name of its class.
     """
     labels = read_given_labels(section, storage)
     if labels is None:
-        return {}
+        return None
     names = labels.space.names
     return {image: names[label] for image, label in zip(_keys(labels.images), labels.labels, strict=True)}
 
@@ -89,6 +90,35 @@ def _keys(images: Sequence[str]) -> Sequence[str]:
     return [plain_path(image.replace("\\", "/")) for image in images]
 
 
+def learned_images(examples: Labels, section: ArchiveSection, source: Source) -> tuple[str, ...]:
+    """Return the images of an archive that are examples.
+
+    These are images of the ledger of labels, and examples that lie in the archive's folder. Examples in tars, zips and
+    tables are not recognised, nor are copies of an image in another place.
+
+    Args:
+        examples: of the job.
+        section: the archive.
+        source: the same, opened.
+
+    Returns:
+        keys as the predictions have them, in ascending order.
+    """
+    kept = (key_of_kept(image, source.identity) for image in set(examples.images))
+    return tuple(sorted({key for key in kept if key is not None} | _in_folder(examples, section, source)))
+
+
+def _in_folder(examples: Labels, section: ArchiveSection, source: Source) -> set[str]:
+    """Return the keys of examples that lie in the folder of the archive; archives in other forms hold none."""
+    if source.kind not in ("folder", "glob"):
+        return set()
+    storage = examples.storage
+    root = Location.parse(archive_folder(section.uri, storage), storage).uri.rstrip("/") + "/"
+    places = map(examples.selection.locate, set(examples.images))
+    uris = (place.uri for place in places if place is not None)
+    return {printable(uri.removeprefix(root)) for uri in uris if uri.startswith(root)}
+
+
 def unused_labels(given: GivenLabels | None, *, is_tested: bool = False) -> list[str]:
     """Say why given labels are not measured with, a sentence each; none where all are, or none were given.
 
@@ -99,6 +129,12 @@ def unused_labels(given: GivenLabels | None, *, is_tested: bool = False) -> list
     if given is None:
         return []
     reasons = []
+    if given.learned_from:
+        reasons.append(
+            "1 image with a given label was learned from and does not count."
+            if given.learned_from == 1
+            else f"{given.learned_from:,} images with given labels were learned from and do not count."
+        )
     if (unmatched := given.given - given.found) > 0:
         reasons.append(
             f"{unmatched} of {given.given} ground-truth labels match no image; use the image keys as they appear in the"

@@ -121,5 +121,6 @@ def _find_classifier(place: str, storage: Storage) -> ClassifierRef:
             raise no_classifier from None
         found = open_classifier(run.classifier, storage)
         found = found.with_max_error(run.plan.max_error, run.plan.confidence)
+        found = found.with_audited_threshold(run.plan.audited)
         found = found.with_label_sets(run.plan.label_set_error)
         return found.with_unknown_rate(run.plan.unknown_rate)

@@ -169,7 +169,8 @@ class ArchiveSection:
         key_column: Column of a Parquet table or a list with the names of the images. Not set: it is detected; a column
             whose values repeat is passed over, and rows without names are numbered.
         labels: Table with the columns image and label, to measure the accuracy of the predictions; nothing is learned
-            from it. Not set: accuracy is not measured.
+            from it, and images that are learned from (examples, `support.labels`) do not count. Not set: accuracy is
+            not measured.
         labels_split: Split of these labels to measure with, such as "test", where they have several, or "all". Not set:
             they must be of one split.
         max_image_bytes: Size in bytes above which an image file counts as unreadable.
@@ -401,6 +402,10 @@ class ClassifierSection:
         max_error: Largest tolerated share of wrong labels among the labels given. Images whose score is too low for it
             are abstained. It takes held-out examples: at least 7 for 0.3, 22 for 0.1, 45 for 0.05, all of them labelled
             right; `fewshot plan` counts them. Another value trains nothing again. Not set: every image gets a label.
+        max_error_from: Where the threshold of `max_error` comes from. "examples": held-out examples, a promise as far
+            as the archive is like them. "audit": the newest audit of this classifier in the output (`fewshot audit`),
+            a promise about the archive that was audited; the job stops where there is none, and does not take one of
+            another classifier. It cannot be combined with [escalate]. `evaluate` does not use it.
         confidence: Probability with which `max_error` holds.
         guarantee: "conformal" gives each image a set of labels, the column `label_set`, that has the true one with a
             probability of at least 1 - `label_set_error`: over all images and all draws of examples, where both are
@@ -429,6 +434,7 @@ class ClassifierSection:
     method: str = "gda"
     hyperparameters: Hyperparameters = field(default_factory=dict)
     max_error: ErrorRate | None = None
+    max_error_from: Literal["examples", "audit"] = "examples"
     confidence: OpenFraction = 0.9
     guarantee: Literal["conformal"] | None = None
     label_set_error: ErrorRate | None = None
@@ -452,6 +458,8 @@ class ClassifierSection:
             ValueError: it does not, or there are two promises, or half of one, or a rate without its test.
         """
         _check_promises(self.guarantee, label_set_error=self.label_set_error, max_error=self.max_error)
+        if self.max_error_from == "audit" and self.max_error is None:
+            raise ValueError('max_error_from = "audit" is about max_error: add it, such as max_error = 0.1')
         if self.unknown_rate is not None and self.unknown is None:
             raise ValueError("unknown_rate belongs to the test of unknown images: add unknown = true, or remove it")
         if self.from_ is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ray_jobs.labels.current_labels import CurrentLabels, current_labels
 from ray_jobs.labels.label_event import Event, ImageId, LabelEvent, Predicted, UndoEvent
-from ray_jobs.labels.label_ledger import LabelLedger, new_label, open_ledger, user_name
+from ray_jobs.labels.label_ledger import LabelLedger, ledger_of_run, new_label, open_ledger, user_name
 
 __all__ = [
     "CurrentLabels",
@@ -15,6 +15,7 @@ __all__ = [
     "Predicted",
     "UndoEvent",
     "current_labels",
+    "ledger_of_run",
     "new_label",
     "open_ledger",
     "user_name",

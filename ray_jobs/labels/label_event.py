@@ -65,8 +65,10 @@ class LabelEvent(JsonValue):
         draw: of an audit: the draw that the image belongs to; None otherwise.
         probability: of an audit: the probability with which the image was drawn, in (0, 1]; None where it is unknown.
         predicted: what was predicted; None where nothing was.
+        content: digest of the image, where it had changed since its first copy and has another one; None otherwise.
     """
 
+    omitted: ClassVar[frozenset[str]] = frozenset({"content"})
     kind: Literal["label"] = "label"
     id: str
     time: str
@@ -79,6 +81,7 @@ class LabelEvent(JsonValue):
     draw: str | None = None
     probability: float | None = None
     predicted: Predicted | None = None
+    content: str | None = None
 
     def __post_init__(self) -> None:
         """Check that values fit each other.

@@ -16,9 +16,10 @@ from cluster import Storage, StorageError, Store
 from cluster.errors import SourceError
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.errors import JobError
+from ray_jobs.job_file.sections import Job
 from ray_jobs.labels.current_labels import CurrentLabels, current_labels
 from ray_jobs.labels.label_event import Event, EventBatch, LabelEvent, UndoEvent, later_than, new_id
-from ray_jobs.output.layout import EVENTS
+from ray_jobs.output.layout import EVENTS, LABELS
 from ray_jobs.results.json_format import REMEDY, NewerFormatError
 
 NO_TIME = "1970-01-01T00:00:00.000000Z"
@@ -148,6 +149,20 @@ def open_ledger(url: str, storage: Storage = DEFAULT_STORAGE) -> LabelLedger:
         return LabelLedger(Store(url, storage=storage))
     except (SourceError, StorageError) as error:
         raise JobError([str(error)]) from error
+
+
+def ledger_of_run(job: Job, output: Store) -> LabelLedger:
+    """Return the ledger that a run's labels are read from and written to; it need not exist yet.
+
+    Args:
+        job: the job file of the run. If `support.labels` names a ledger, it is this one.
+        output: where the run lies now, which has the ledger of all other jobs.
+
+    Raises:
+        JobError: the URL is wrong.
+    """
+    named = None if job.support is None else job.support.labels
+    return open_ledger(named if isinstance(named, str) else output.url(LABELS), output.storage)
 
 
 def user_name() -> str:

@@ -8,7 +8,6 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 from cluster import Storage
@@ -20,7 +19,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.inputs.example_contents import problem_with_image
 from ray_jobs.inputs.example_tables import TABLES, read_text
 from ray_jobs.labels.current_labels import CurrentLabels
-from ray_jobs.labels.kept_images import keep_images, kept_images
+from ray_jobs.labels.kept_images import Kept, keep_images, without_copies
 from ray_jobs.labels.label_event import Answer, LabelEvent, Reason
 from ray_jobs.labels.label_ledger import new_label
 from ray_jobs.labels.labelled_archive import LabelledArchive, PredictedImage
@@ -213,10 +212,10 @@ def import_answers(
         StorageError: storage does not respond.
     """
     current = archive.ledger.current()
-    known = {given.image for given in answers if _is_known(given, archive, current)}
-    labelled = [archive.image_id(given.image) for given in answers if given.answer == "label"]
-    uncopied = {image.image for image in set(labelled) - kept_images(archive.ledger.store, labelled)}
-    new = [given for given in answers if given.image not in known or given.image in uncopied]
+    known = {given.image: event for given in answers if (event := _known(given, archive, current)) is not None}
+    uncopied = without_copies(archive.ledger.store, [each for each in known.values() if each.answer == "label"])
+    lost_copies = {event.image for event in uncopied}
+    new = [given for given in answers if given.image not in known or given.image in lost_copies]
     found = archive.find([given.image for given in new])
     by_image = {given.image: given for given in new}
     lost = [given.image for given in new if given.image not in found]
@@ -225,14 +224,25 @@ def import_answers(
     progress(len(answers) - len(new) + len(lost))
     for start in range(0, len(found), BATCH):
         images = list(found.values())[start : start + BATCH]
-        kept = _keep(archive, [image for image in images if image.image in uncopied])
-        copied += sum(reason is None for reason in kept.values())
-        unreadable += [f"{image}: {reason}" for image, reason in kept.items() if reason is not None]
-        chosen = [image for image in images if image.image not in known and kept.get(image.image) is None]
-        replaced += sum(archive.image_id(image.image) in current.answers for image in chosen)
-        events = [
-            _event(by_image[image.image], archive=archive.source.identity, by=by, predicted=image) for image in chosen
+        kept, reasons = _keep(archive, [image for image in images if by_image[image.image].answer == "label"])
+        copied += sum(each.is_new for each in kept.values())
+        unreadable += [f"{image}: {reason}" for image, reason in reasons.items()]
+        chosen = [
+            image
+            for image in images
+            if image.image not in reasons and _is_new(known.get(image.image), kept.get(image.image))
         ]
+        events = [
+            _event(
+                by_image[image.image],
+                archive=archive.source.identity,
+                by=by,
+                predicted=image,
+                kept=kept.get(image.image),
+            )
+            for image in chosen
+        ]
+        replaced += sum(event.image_id in current.answers for event in events)
         written += len(archive.ledger.append(events))
         progress(len(images))
     return ImportedLabels(
@@ -258,27 +268,36 @@ def _new_classes(archive: LabelledArchive, answers: Sequence[GivenAnswer]) -> tu
     return ()
 
 
-def _is_known(given: GivenAnswer, archive: LabelledArchive, current: CurrentLabels) -> bool:
-    """Return whether the ledger has an answer: it counts, or it is that of the same draw."""
+def _known(given: GivenAnswer, archive: LabelledArchive, current: CurrentLabels) -> LabelEvent | None:
+    """Return the event of an answer that the ledger has: it counts, or it is that of the same draw."""
     image = archive.image_id(given.image)
     known = current.answers.get(image) if given.draw is None else current.draws.get(given.draw, {}).get(image)
     if known is None:
-        return False
+        return None
     adds_nothing = given.draw is None and given.answer == "skipped"
-    return adds_nothing or (known.answer, known.label) == (given.answer, given.label)
+    return known if adds_nothing or (known.answer, known.label) == (given.answer, given.label) else None
 
 
-def _keep(archive: LabelledArchive, images: Sequence[PredictedImage]) -> dict[str, str | None]:
-    """Copy images into the ledger; return why each cannot be read, None where it is copied."""
+def _keep(archive: LabelledArchive, images: Sequence[PredictedImage]) -> tuple[dict[str, Kept], dict[str, str]]:
+    """Copy images into the ledger; return the copies, and why the other images cannot be read, by key."""
     read = {image.image: content for image, content in archive.read(images)}
-    reasons = {key: problem_with_image(data) if isinstance(data, bytes) else data for key, data in read.items()}
-    good = {key: data for key, data in read.items() if isinstance(data, bytes) and reasons[key] is None}
-    contents = {archive.image_id(key): data for key, data in good.items()}
-    keep_images(archive.ledger.store, contents)
-    return reasons
+    found = {key: problem_with_image(data) if isinstance(data, bytes) else data for key, data in read.items()}
+    reasons = {key: reason for key, reason in found.items() if reason is not None}
+    contents = {
+        archive.image_id(key): data for key, data in read.items() if isinstance(data, bytes) and key not in reasons
+    }
+    kept = keep_images(archive.ledger.store, contents)
+    return {image.image: copy for image, copy in kept.items()}, reasons
 
 
-def _event(given: GivenAnswer, *, archive: str, by: str, predicted: PredictedImage | None) -> LabelEvent:
+def _is_new(known: LabelEvent | None, kept: Kept | None) -> bool:
+    """Return whether an answer is to be written: the ledger has none, or its lost copy was of another content."""
+    return known is None or (kept is not None and kept.content != known.content)
+
+
+def _event(
+    given: GivenAnswer, *, archive: str, by: str, predicted: PredictedImage | None, kept: Kept | None = None
+) -> LabelEvent:
     return new_label(
         by=given.by or by,
         archive=archive,
@@ -289,22 +308,8 @@ def _event(given: GivenAnswer, *, archive: str, by: str, predicted: PredictedIma
         draw=given.draw,
         probability=given.probability,
         predicted=None if predicted is None else predicted.predicted,
+        content=None if kept is None else kept.content,
     )
-
-
-def write_new_table(path: Path, data: bytes) -> None:
-    """Write a table to a file of this machine that does not exist yet.
-
-    Raises:
-        JobError: it does, or it cannot be written.
-    """
-    try:
-        with path.open("xb") as file:
-            file.write(data)
-    except FileExistsError as error:
-        raise JobError([f"{path} exists; name another file, or remove it"]) from error
-    except OSError as error:
-        raise JobError([f"{path} cannot be written: {error}"]) from error
 
 
 def labels_table(events: Mapping[str, LabelEvent]) -> bytes:

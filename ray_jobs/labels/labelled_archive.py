@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,27 +19,15 @@ from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.job_file.sections import ArchiveSection, Job
 from ray_jobs.labels.label_event import ImageId, Predicted
-from ray_jobs.labels.label_ledger import LabelLedger
+from ray_jobs.labels.label_ledger import LabelLedger, ledger_of_run
 from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.feature_parts import view_table
-from ray_jobs.output.layout import LABELS, shard_of
+from ray_jobs.output.layout import Spot, shard_of
 from ray_jobs.output.predictions import original_name
 from ray_jobs.output.runs import Run, open_run, stored_job
 
 CHANGED = "the archive has changed since the run"
 _COLUMNS = ["image", "source", "top_labels", "score"]
-
-
-class Spot(NamedTuple):
-    """Where the record of an image lies.
-
-    Attributes:
-        shard: fingerprint of its shard; it is in the name of each part of features and predictions.
-        row: position in the shard, and so in these parts, from 0.
-    """
-
-    shard: str
-    row: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +85,8 @@ class LabelledArchive:
 
     @cached_property
     def ledger(self) -> LabelLedger:
-        """The ledger of the output."""
-        return LabelLedger(Store(self.store.url(LABELS), storage=self.store.storage))
+        """The ledger of the run, see `ledger_of_run`."""
+        return ledger_of_run(self.job, self.store)
 
     @cached_property
     def _shards(self) -> _ListedShards:

@@ -17,6 +17,7 @@ from cluster.secrets import redacted
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.backbones import BackboneRecord, ClipSpec
 from fewshot.backbones.clip_spec import spec_of_identity
+from fewshot.calibration.abstention import ABSTAIN_ALWAYS
 from fewshot.digests import check_digest
 from fewshot.errors import FewShotError
 from ray_jobs.errors import DamagedError, JobError
@@ -24,6 +25,7 @@ from ray_jobs.output.known_examples import load_known_examples
 from ray_jobs.output.label_set_examples import load_examples
 from ray_jobs.output.layout import CARD, FILES, PLAN, classifier_folder, from_json, open_parent
 from ray_jobs.results.classification_metrics import UnreadableExamples
+from ray_jobs.results.error_limits import AuditedThreshold
 from ray_jobs.results.run_plan import RunPlan
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ class ClassifierRef:
         confidence: with which `max_error` is to hold.
         label_set_error: probability with which a label set may lack the true label; None makes no label sets.
         unknown_rate: largest share of images of the classes that may be called unknown; None tests no image.
+        audited_threshold: score below which labels are withheld, from an audit; None: held-out scores give it.
         is_own: whether the job trained it. If it is damaged, it is removed, and the next run trains it anew.
     """
 
@@ -116,6 +119,7 @@ class ClassifierRef:
     confidence: float = 0.9
     label_set_error: float | None = None
     unknown_rate: float | None = None
+    audited_threshold: float | None = None
     is_own: bool = True
 
     @property
@@ -126,6 +130,12 @@ class ClassifierRef:
     def with_max_error(self, max_error: float | None, confidence: float) -> ClassifierRef:
         """Return the classifier with another maximum error rate; see the attributes."""
         return replace(self, max_error=max_error, confidence=confidence)
+
+    def with_audited_threshold(self, audited: AuditedThreshold | None) -> ClassifierRef:
+        """Return the classifier with the threshold of an audit; None leaves it to the held-out scores."""
+        if audited is None:
+            return replace(self, audited_threshold=None)
+        return replace(self, audited_threshold=ABSTAIN_ALWAYS if audited.threshold is None else audited.threshold)
 
     def with_label_sets(self, label_set_error: float | None) -> ClassifierRef:
         """Return the classifier with label sets, or without; see the attributes."""
@@ -182,6 +192,8 @@ class ClassifierRef:
         clip = load_backbone(spec) if needed else None
         with self._checked():
             calibrated = load_classifier(files, **{name: getattr(clip, name) for name in needed})
+        if self.audited_threshold is not None:
+            return calibrated.with_threshold(self.audited_threshold, confidence=self.confidence)
         return calibrated.with_max_error(self.max_error, confidence=self.confidence)
 
     def held_out_scores(self) -> HeldOutScores:
@@ -203,8 +215,8 @@ class ClassifierRef:
         Raises:
             FileNotFoundError, DamagedError: as `held_out_scores`.
         """
-        if self.max_error is None:
-            return None
+        if self.max_error is None or self.audited_threshold is not None:
+            return self.audited_threshold
         return self.held_out_scores().guarantee(self.max_error, confidence=self.confidence).threshold
 
     def backbone(self, given: ClipSpec | None) -> ClipSpec:

@@ -264,8 +264,19 @@ def view_features(store: Store, path: str) -> FeatureRows:
     Raises:
         JobError: it is damaged, or gone.
     """
-    try:
+    with named_if_damaged(store, path):
         return decode(store.get(path))
+
+
+@contextmanager
+def named_if_damaged(store: Store, path: str) -> Iterator[None]:
+    """Read and decode a part in this context for a command that only looks: what is damaged stays where it is.
+
+    Raises:
+        JobError: it is damaged, or gone.
+    """
+    try:
+        yield
     except FileNotFoundError as error:
         raise JobError([f"{store.url(path)} was removed meanwhile. Run the job again to make it anew."]) from error
     except DAMAGE as error:

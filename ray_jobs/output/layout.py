@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cluster import Retry, Storage, Store, fingerprint
 from fewshot.backbones import ClipSpec
@@ -16,13 +16,16 @@ from ray_jobs.output.feature_parts import FEATURES_VERSION
 JOB, PLAN, METRICS, FAILURES = "job.toml", "plan.json", "metrics.json", "failures.parquet"
 PER_CLASS = "per_class.parquet"
 """Of an evaluation: the accuracy of each class."""
-LOAD = "load.json"
-"""How busy the workers were: measured, so not the same whenever a run is made. All other objects are."""
+LOAD, WORK, WORK_PAGE = "load.json", "work.json", "report/work.html"
+"""How busy the workers were, and what the stages took, with a page of both: measured, so not the same whenever a run is
+made. All other objects are."""
 PREDICTIONS, CHEAP_PREDICTIONS, GAPS = "predictions", "cheap-predictions", "gaps.parquet"
 """With [escalate], the classifier makes the cheap predictions, and the gaps keep how escalated images were decided."""
 EXAMPLES = "examples-"
 """Begins the names of folders with features of examples."""
 REPORT, LEASE, RUNS = "report/index.html", "lease", "runs"
+CLASS_PAGES, CLASS_TABLE = "report/classes", "report/classes/index.html"
+"""The folder of the pages of the classes, and the table of all of them, which is written last."""
 CARD = "card.json"
 """Of a classifier or an adapter. Written last, so that a folder with a card is complete."""
 LABEL_SET_EXAMPLES = "examples.safetensors"
@@ -116,6 +119,18 @@ def labels_folder(identity: Any) -> str:
 def prediction_parts(folder: str, features: Sequence[str]) -> list[str]:
     """Return the parts of predictions in a folder, in order, each named like the part of features of its shard."""
     return [f"{folder}/{posixpath.basename(part)}" for part in features]
+
+
+class Spot(NamedTuple):
+    """Where the record of an image lies.
+
+    Attributes:
+        shard: fingerprint of its shard, see `shard_of`.
+        row: position in the shard, and so in its parts of features and predictions, from 0.
+    """
+
+    shard: str
+    row: int
 
 
 def shard_of(part: str) -> str:

@@ -33,6 +33,7 @@ from ray_jobs.output.layout import (
     PLAN,
     REPORT,
     RUNS,
+    WORK,
     open_parent,
     present_parts,
 )
@@ -43,6 +44,7 @@ from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.evaluation_result import EvaluationResult
 from ray_jobs.results.json_format import FormatError, OlderFormatError
 from ray_jobs.results.run_plan import RunKind, RunPlan
+from ray_jobs.results.run_work import RunWork, StageWork
 from ray_jobs.results.stage_load import RunLoad, StageLoad
 
 if TYPE_CHECKING:
@@ -245,9 +247,9 @@ def locate_run(url: str, storage: Storage) -> tuple[Store, str]:
 def _latest_folder(store: Store, job: str | None, kind: RunKind | None) -> str:
     latest = read_latest(store)
     if latest is None:
-        below = outputs_below(store)
-        hint = f" There is an output at {below[0]}." if below else ""
-        raise JobError([f"no run is complete in {store.root}, and it is no folder of a run.{hint}"])
+        if next(find_runs(store), None) is None:
+            raise no_output(store)
+        raise JobError([f"no run is complete in {store.root}, and it is no folder of a run."])
     if job is not None and job not in latest.jobs:
         raise JobError([f"no run of the job {job!r} is complete in {store.root}. Known: {', '.join(latest.jobs)}."])
     found = {
@@ -423,6 +425,21 @@ def read_load(store: Store, folder: str) -> StageLoad | None:
     path = f"{folder}/{LOAD}"
     with suppress(FileNotFoundError, FormatError):
         return RunLoad.from_json(store.get(path), where=store.url(path)).embedding
+    return None
+
+
+def record_work(store: Store, folder: str, stages: Sequence[StageWork]) -> None:
+    """Add what the stages of a call took to the work of a run; nothing where no stage computed anything."""
+    if stages:
+        before = read_work(store, folder) or RunWork(calls=0, stages=())
+        store.put(f"{folder}/{WORK}", before.with_call(stages).to_bytes())
+
+
+def read_work(store: Store, folder: str) -> RunWork | None:
+    """Return what the stages of a run took; None if that was not noted, or cannot be read."""
+    path = f"{folder}/{WORK}"
+    with suppress(FileNotFoundError, FormatError):
+        return RunWork.from_json(store.get(path), where=store.url(path))
     return None
 
 

@@ -14,12 +14,12 @@ from cluster import Store
 from cluster.errors import StorageError
 from fewshot.digests import check_digest, check_seal
 from ray_jobs.output.feature_parts import DAMAGE, read_parquet
-from ray_jobs.output.layout import CARD, FILES, from_json
+from ray_jobs.output.layout import AUDITS, CARD, FILES, LABELS, PREDICTIONS, RUNS, from_json
 
 _HASH = "[0-9a-f]{16}"
 _PART = rf"part-{_HASH}\.parquet"
 _RUN = (
-    r"(?:plan|metrics|load|probe)\.json|job\.toml|report/index\.html"
+    r"(?:plan|metrics|load|work|probe)\.json|job\.toml|report/(?:index|work|classes/(?:index|\d+-\d+))\.html"
     r"|(?:failures|escalated|gaps|table|cells|per_class|cascades)\.parquet"
     rf"|predictions/{_PART}|(?:noise|calibration)-errors/round-\d+/part-{_HASH}\.npy"
 )
@@ -49,6 +49,8 @@ SHARED_FOLDERS = (
     "suggestions",
 )
 """Folders of an output with objects that several runs may have, beside the features."""
+KEPT_FOLDERS = ("features", PREDICTIONS, "evaluations", RUNS, LABELS, AUDITS, *SHARED_FOLDERS)
+"""All folders of an output that jobs and commands keep results in."""
 
 
 def is_of_one_object(error: StorageError) -> bool:

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 from cluster import Store
 from ray_jobs.output.layout import AUDIT_RESULT, AUDITS
-from ray_jobs.report.markup import element, listing, number, outside, percent, plural, tile
+from ray_jobs.report.markup import element, listing, number, outside, percent, plural, table, tile
 from ray_jobs.results.audit_result import AuditedClass, AuditedLimit, AuditedShare, AuditResult
 
 CLASSES = 60
@@ -49,16 +49,11 @@ def audit_section(audit: AuditResult | None) -> Iterator[Element]:
     yield element("h3", "Class by class")
     names = ("class", "predicted", "images, estimated", "precision", "recall")
     ranked = sorted(found.classes, key=lambda each: (-each.predicted, each.label))[:CLASSES]
-    yield _table(names, (_class(each) for each in ranked))
+    yield table(names, (_class(each) for each in ranked))
     confidence = percent(audit.limit_confidence)
     yield element("h3", f"Labels at a maximum error, with {confidence} confidence")
     names = ("max_error", "labelled of the archive", "score from", "answers", "wrong")
-    yield _table(names, (_limit(each) for each in found.limits))
-
-
-def _table(names: tuple[str, ...], rows: Iterator[Element]) -> Element:
-    head = element("tr", *(element("th", name) for name in names))
-    return element("table", element("thead", head), element("tbody", *rows))
+    yield table(names, (_limit(each) for each in found.limits))
 
 
 def _row(first: Element | str, *counts: str) -> Element:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
-from importlib.resources import files
 from xml.etree.ElementTree import Element
 
 from cluster.secrets import public_url
 from fewshot.backbones import ClipSpec
-from ray_jobs.output.layout import FAILURES, JOB, METRICS, PLAN
+from ray_jobs.output.layout import CLASS_TABLE, FAILURES, JOB, METRICS, PLAN, REPORT, WORK_PAGE
 from ray_jobs.report.audit_section import audit_section
 from ray_jobs.report.charts import histogram, reliability
 from ray_jobs.report.contact_sheet import contact_sheet, image
 from ray_jobs.report.escalation_section import escalation_section
 from ray_jobs.report.headline import headline
 from ray_jobs.report.label_set_words import label_set_sections
-from ray_jobs.report.markup import document, element, listing, number, outside, percent, plural
+from ray_jobs.report.markup import bar, element, listing, number, outside, percent, plural, table
+from ray_jobs.report.near_copies_section import copies_section, leaks_section
+from ray_jobs.report.page_templates import render_sections
 from ray_jobs.report.pictures import EXAMPLE_SIDE
 from ray_jobs.report.report_data import Contents
 from ray_jobs.report.wrong_labels_section import mistakes_section, odd_examples_section
 from ray_jobs.results.classification_metrics import ClassificationMetrics, HeldOut
 from ray_jobs.results.escalation_summary import EscalationSummary
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""Nothing is fetched and nothing is run, whatever labels and names contain."""
 BEFORE_THE_TEST = "All this is said of images of the classes, unknown ones included, which have no label in any case."
 """What scores and `max_error` promise beside the test of images of no class."""
 REASONS = 40
@@ -50,24 +50,12 @@ def render(contents: Contents) -> bytes:
         contact_sheet(contents),
         _labels(contents),
         odd_examples_section(contents),
+        leaks_section(contents),
+        copies_section(contents),
         _reasons(contents),
         _settings(contents),
     )
-    body = element("main", *(element("section", *section) for section in sections))
-    return document(element("html", page_head(contents.job.job.name), element("body", body), lang="en"))
-
-
-def page_head(title: str) -> Element:
-    """Return the head of a page: nothing in it is fetched, nothing is run."""
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("title", f"{title} – fewshot report"),
-        element("style", files(__package__).joinpath("style.css").read_text(encoding="utf-8")),
-    )
+    return render_sections(contents.job.job.name, sections)
 
 
 def _scores(metrics: ClassificationMetrics) -> Iterator[Element]:
@@ -106,6 +94,8 @@ def _promise_of_scores(metrics: ClassificationMetrics) -> str:
     )
     if metrics.label_sets is not None:
         return f"{score} Labels are withheld by label sets, whatever their score."
+    if metrics.audited is not None:
+        return f"{score} {metrics.audited.sentence()}."
     if threshold is None:
         return f"{score} No label is withheld: the job sets no max_error.{_bounded(held_out)}"
     wrong, confidence = (f"{100 * (share or 0.0):g}\u00a0%" for share in (held_out.max_error, held_out.confidence))
@@ -138,8 +128,7 @@ def _shares(metrics: ClassificationMetrics) -> Element:
         )
         for share in metrics.labelled_shares
     )
-    head = element("tr", *(element("th", name) for name in names))
-    return element("table", element("thead", head), element("tbody", *rows))
+    return table(names, rows)
 
 
 def _without_promise(escalated: EscalationSummary) -> str:
@@ -162,6 +151,12 @@ def _labels(contents: Contents) -> Iterator[Element]:
         rest = sum(counts.values()) - sum(count for _, count in contents.labels)
         others = plural(len(counts) - len(contents.labels), "other label")
         yield element("p", f"and {others} of {plural(rest, 'image')} together", class_="note")
+    if contents.has_class_pages:
+        page = posixpath.relpath(CLASS_TABLE, posixpath.dirname(REPORT))
+        yield element("p", element("a", "All classes, with their images", href=page), class_="note")
+    else:
+        command = element("code", "fewshot report --pages")
+        yield element("p", "A page for each class, with its images: ", command, class_="note")
 
 
 def _label(name: str, count: int, most: int, contents: Contents) -> Element:
@@ -170,7 +165,7 @@ def _label(name: str, count: int, most: int, contents: Contents) -> Element:
         "div",
         element("span", image(example, side=EXAMPLE_SIDE) if example else None, class_="example"),
         element("span", outside(name), class_="label"),
-        element("span", element("span", style=f"width:{100 * count / most:.1f}%"), class_="bar"),
+        bar(count / most),
         element("span", number(count), class_="count"),
         class_="row",
     )
@@ -189,8 +184,7 @@ def _reasons(contents: Contents) -> Iterator[Element]:
         )
         for reason in contents.reasons[:REASONS]
     ]
-    head = element("tr", *(element("th", name) for name in ("images", "reason", "for example")))
-    yield element("table", element("thead", head), element("tbody", *rows))
+    yield table(("images", "reason", "for example"), rows)
     if len(contents.reasons) > REASONS:
         yield element("p", f"and {plural(len(contents.reasons) - REASONS, 'other reason')}", class_="note")
 
@@ -206,6 +200,9 @@ def _settings(contents: Contents) -> Iterator[Element]:
     names = (JOB, PLAN, METRICS, FAILURES)
     links = (node for name in names for node in (" · ", element("a", name, href=f"../{name}")))
     yield element("p", "Beside this page: ", *list(links)[1:], class_="note")
+    if contents.work is not None:
+        took = element("a", "What ran where, and how long", href=posixpath.basename(WORK_PAGE))
+        yield element("p", took, class_="note")
     command = element("code", f"fewshot classify {JOB}")
     versions = "with the versions above on the same kind of machine, it gives the same bytes"
     yield element("p", "To make it again: ", command, f"; {versions}.", class_="note")

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from ray_jobs.report.failures import Broken, some_of_each
 from ray_jobs.report.image_sample import Labelled, UnknownImage
-from ray_jobs.report.markup import element, listing, outside, plural
+from ray_jobs.report.markup import bar, element, listing, outside, plural
 from ray_jobs.report.pictures import ARCHIVE_SIDE
 from ray_jobs.report.report_data import Contents
 
@@ -20,9 +20,10 @@ def contact_sheet(contents: Contents) -> Iterator[Element]:
     """Return three groups of cards, and one of unknown images where there can be any."""
     looked_at = plural(contents.sample.images, "image")
     yield element("h2", "A look at the archive")
-    yield element(
-        "p", f"The most and the least certain of {looked_at}, sampled from all over the archive.", class_="note"
-    )
+    copies = contents.sample.copies
+    left_out = f" Left out: {plural(copies, 'image')}, nearly the same as one that is shown." if copies else ""
+    sampled = f"The most and the least certain of {looked_at}, sampled from all over the archive.{left_out}"
+    yield element("p", sampled, class_="note")
     none = "No image that was read has a score." if contents.escalated else "Nothing could be read."
     yield from _group("Most certain", [_labelled(row, contents) for row in contents.sample.sure], none=none)
     yield from _group(
@@ -97,5 +98,4 @@ def image(data: str, *, side: int) -> Element:
 
 
 def _score(score: float) -> Element:
-    filled = element("span", style=f"width:{100 * score:.1f}%")
-    return element("p", element("span", filled, class_="bar"), f"{score:.2f}", class_="score")
+    return element("p", bar(score), f"{score:.2f}", class_="score")

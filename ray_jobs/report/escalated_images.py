@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from cluster import Store
 from ray_jobs.output.feature_parts import view_table
-from ray_jobs.output.layout import GAPS, shard_of
-from ray_jobs.report.image_sample import ROWS, Spot
+from ray_jobs.output.layout import GAPS, Spot, shard_of
+from ray_jobs.report.image_sample import ROWS
 
 SHOWN = 8
 """Images shown."""

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
 from ray_jobs.report.charts import CurvePoint, LearningPoint, accuracy_by_cost, accuracy_by_shots
-from ray_jobs.report.classification_page import page_head
 from ray_jobs.report.evaluation_table import MEASURES, Grid
-from ray_jobs.report.markup import document, element, outside, plural
+from ray_jobs.report.markup import bar, element, outside, plural
+from ray_jobs.report.page_templates import render_sections
 from ray_jobs.results.cell_result import ClassRow
 from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult, EvaluationRow
 
@@ -33,9 +33,8 @@ def render_evaluation(result: EvaluationResult, class_rows: Sequence[ClassRow]) 
         _cascades(result.cascades),
         _classes(result.table, class_rows),
     )
-    title = element("h1", outside(result.title, limit=160))
-    body = element("main", title, *(element("section", *nodes) for section in sections if (nodes := list(section))))
-    return document(element("html", page_head(result.title), element("body", body), lang="en"))
+    heading = element("h1", outside(result.title, limit=160))
+    return render_sections(result.title, sections, heading=heading)
 
 
 def _means(grid: Grid) -> Iterator[Element]:
@@ -89,8 +88,8 @@ def _cell(grid: Grid, method: str, column: tuple[int, str]) -> Element:
     text, mean = grid.text(method, column), grid.mean(method, column)
     if mean is None:
         return element("td", text)
-    bar = element("span", element("span", style=f"width:{100 * mean:.1f}%"), class_="bar")
-    return element("td", element("strong", text) if grid.is_best(method, column) else text, bar, class_="count")
+    best = element("strong", text) if grid.is_best(method, column) else text
+    return element("td", best, bar(mean), class_="count")
 
 
 def _cascades(table: CascadeTable | None) -> Iterator[Element]:
@@ -146,5 +145,4 @@ def _classes(table: Sequence[EvaluationRow], class_rows: Sequence[ClassRow]) -> 
 def _shade(accuracy: float | None) -> Element:
     if accuracy is None:
         return element("td", "–")
-    shade = f"background:color-mix(in srgb, var(--ok) {70 * accuracy:.0f}%, transparent)"
-    return element("td", f"{100 * accuracy:.0f}", style=shade, class_="count")
+    return element("td", f"{100 * accuracy:.0f}", class_=f"count shade-{round(10 * accuracy)}")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from ray_jobs.inputs.ground_truth import unused_labels
+from ray_jobs.job_file.sections import Job
 from ray_jobs.report.markup import element, listing, number, outside, percent, plural, skipped_entries, tile
 from ray_jobs.report.report_data import Contents
 from ray_jobs.results.classification_metrics import (
@@ -102,7 +103,7 @@ def _quality(contents: Contents) -> Iterator[Element]:
     if measured is not None:
         images = plural(measured.labelled_images, "image")
         yield element("h2", "How good it is")
-        yield element("p", f"Measured on {images} whose labels were given{_trained_on(contents)}", class_="note")
+        yield element("p", f"Measured on {images} whose labels were given{_trained_on(contents.job)}", class_="note")
         yield listing(_measured(measured), class_="tiles")
         yield from (element("p", reason, class_="note") for reason in unused)
         yield element("p", f"For comparison: {_on_the_examples(held_out)}.", class_="note")
@@ -115,15 +116,9 @@ def _quality(contents: Contents) -> Iterator[Element]:
             yield listing(_expected(held_out), class_="tiles")
 
 
-def _trained_on(contents: Contents) -> str:
-    """Return whether the classifier was trained on labels that it is measured with, as far as the job says."""
-    support = contents.job.support
-    if support is None or not support.labels:
-        return " and not trained on."
-    return (
-        ". Labels in the ledger were trained on: where images that have one are among those measured, accuracy is too"
-        " high."
-    )
+def _trained_on(job: Job) -> str:
+    """Return that the classifier was not trained on these labels; of one that another job trained, this is unknown."""
+    return " and not trained on." if job.classifier.from_ is None else "."
 
 
 def _measured(measured: Measured) -> Iterator[Element]:

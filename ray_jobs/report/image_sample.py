@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from cluster import Store
 from ray_jobs.output.feature_parts import view_table
-from ray_jobs.output.layout import shard_of
+from ray_jobs.output.layout import Spot, shard_of
 from ray_jobs.output.predictions import UNKNOWN_P_VALUE
 
 SHARDS = 6
@@ -24,15 +26,15 @@ ROWS = 200
 """Images at the beginning of a shard that may be chosen: no more of a large tar has to be read again."""
 SHOWN = 24
 """Images of a group."""
+CANDIDATES = 4 * SHOWN
+"""Images of a shard that may be among the most certain, and as many among the least certain."""
 COLUMNS = ["image", "score", "margin", "top_labels", "top_scores", "decided_by", "status"]
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """Position of an image: the fingerprint of its shard, and the row there."""
-
-    shard: str
-    index: int
+NEAR_DUPLICATE = 0.97
+"""Cosine of the features above which two images are nearly the same; as in `fewshot.suggestion`, which loads torch."""
+Directions = Mapping[Spot, NDArray[np.float32]]
+"""By position, the features of images: [D] float32, unit rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Sample:
         sure: the most certain ones, the most certain first.
         unsure: the least certain ones, the least certain first; none of them is in `sure`.
         images: number of images they were chosen from.
+        copies: images that would be in `sure` or `unsure` if they were not nearly the same as one that is.
         unknown: unknown images, which are in none of these, the lowest p-values first.
     """
 
@@ -90,6 +93,7 @@ class Sample:
     unsure: tuple[Labelled, ...]
     images: int
     unknown: tuple[UnknownImage, ...] = ()
+    copies: int = 0
 
     @property
     def spots(self) -> list[tuple[Spot, str]]:
@@ -102,12 +106,18 @@ def by_shard(spots: Iterable[tuple[Spot, str]]) -> dict[str, dict[int, str]]:
     """Return images by position: shard -> row there -> key."""
     found: dict[str, dict[int, str]] = {}
     for spot, image in spots:
-        found.setdefault(spot.shard, {})[spot.index] = image
+        found.setdefault(spot.shard, {})[spot.row] = image
     return found
 
 
 def draw_sample(
-    store: Store, predictions: Sequence[str], classifier: str, *, has_scores: bool, unknown: bool = False
+    store: Store,
+    predictions: Sequence[str],
+    classifier: str,
+    *,
+    has_scores: bool,
+    unknown: bool = False,
+    directions: Directions | None = None,
 ) -> Sample:
     """Choose the images to show from the parts of a run's predictions.
 
@@ -117,7 +127,9 @@ def draw_sample(
         classifier: method of the classifier; what another one decided has its own certainty, and is not compared.
         has_scores: whether the classifier gives scores; if not, images are sorted by their margins.
         unknown: whether the run tested for images of no class.
+        directions: features of these images: of those that are nearly the same, one is shown. None shows all.
     """
+    directions = directions or {}
     rows: list[Labelled] = []
     others: list[UnknownImage] = []
     images = 0
@@ -129,8 +141,33 @@ def draw_sample(
         others += _unknown(table, shard_of(part)) if unknown else []
     rows.sort(key=lambda row: -row.certainty)
     others.sort(key=lambda row: row.p_value)
-    sure = min(SHOWN, (len(rows) + 1) // 2)
-    return Sample(tuple(rows[:sure]), tuple(rows[sure:][: -SHOWN - 1 : -1]), images, tuple(others[:SHOWN]))
+    half = (len(rows) + 1) // 2
+    sure, of_sure = without_copies(rows[:half], directions, SHOWN)
+    unsure, of_unsure = without_copies(rows[half:][::-1], directions, SHOWN)
+    return Sample(tuple(sure), tuple(unsure), images, tuple(others[:SHOWN]), of_sure + of_unsure)
+
+
+def without_copies(rows: Sequence[Labelled], directions: Directions, count: int) -> tuple[list[Labelled], int]:
+    """Return the first images of which none is nearly the same as another, and how many copies were passed over.
+
+    Args:
+        rows: in order.
+        directions: their features; an image without any is taken for unique.
+        count: of images, at most.
+    """
+    chosen: list[Labelled] = []
+    taken: list[NDArray[np.float32]] = []
+    copies = 0
+    for row in rows:
+        if len(chosen) == count:
+            break
+        if (direction := directions.get(row.spot)) is not None:
+            if taken and float((np.stack(taken) @ direction).max()) > NEAR_DUPLICATE:
+                copies += 1
+                continue
+            taken.append(direction)
+        chosen.append(row)
+    return chosen, copies
 
 
 def evenly(items: Sequence[str], count: int) -> Sequence[str]:
@@ -151,8 +188,8 @@ def _extremes(table: pa.Table, shard: str, classifier: str, *, has_scores: bool)
     is_compared = pc.is_valid(certainty) if has_scores else pc.equal(table["decided_by"], classifier)
     read = listed.filter(pc.and_(is_compared, pc.not_equal(table["status"], "unknown")))
     order = pc.sort_indices(read, sort_keys=[("certainty", "descending"), ("index", "ascending")]).to_pylist()
-    chosen = sorted({*order[:SHOWN], *order[-SHOWN:]})
-    return [_labelled(row, shard) for row in read.take(pa.array(chosen, pa.int64())).to_pylist()]
+    chosen = sorted({*order[:CANDIDATES], *order[-CANDIDATES:]})
+    return [labelled_image(row, shard) for row in read.take(pa.array(chosen, pa.int64())).to_pylist()]
 
 
 def _unknown(table: pa.Table, shard: str) -> list[UnknownImage]:
@@ -169,7 +206,8 @@ def _numbered(table: pa.Table) -> pa.Table:
     return table.append_column("index", pa.array(range(len(table)), pa.int64()))
 
 
-def _labelled(row: Mapping[str, Any], shard: str) -> Labelled:
+def labelled_image(row: Mapping[str, Any], shard: str) -> Labelled:
+    """Return an image from its row of `COLUMNS`, with its number ("index") and "certainty" there."""
     labels, scores = row["top_labels"], row["top_scores"] or [None] * len(row["top_labels"])
     return Labelled(
         spot=Spot(shard, row["index"]),

@@ -1,13 +1,11 @@
-"""HTML as a tree, so that no text from outside can become markup; written out by the standard library."""
+"""Parts of a page as trees, so that no text from outside can become markup; `page_templates` writes them out."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from xml.etree.ElementTree import Element, tostring
-
-from fewshot.digests import PLACEHOLDER, seal
+from collections.abc import Iterable, Sequence
+from xml.etree.ElementTree import Element
 
 Node = Element | str | None
 
@@ -61,15 +59,21 @@ def tile(name: str, value: str, meaning: str, class_: str = "") -> Element:
     return element("div", *parts, class_=f"tile {class_}".rstrip())
 
 
+def bar(fraction: float, class_: str = "bar") -> Element:
+    """Draw a bar: the filled part is a fraction in [0, 1]. The number itself is beside it, so it has no name."""
+    filled = element("rect", width=f"{100 * fraction:.1f}", height=6)
+    return element("svg", filled, class_=class_, viewBox="0 0 100 6", preserveAspectRatio="none", aria_hidden="true")
+
+
+def table(names: Sequence[str], rows: Iterable[Element]) -> Element:
+    """Return a table with a title for each column."""
+    head = element("tr", *(element("th", name, scope="col") for name in names))
+    return element("table", element("thead", head), element("tbody", *rows))
+
+
 def listing(items: Iterable[Element], *, class_: str) -> Element:
     """Return elements as a list."""
     return element("ul", *(element("li", item) for item in items), class_=class_)
-
-
-def document(root: Element) -> bytes:
-    """Return a whole page, in UTF-8, sealed (see `fewshot.digests`)."""
-    page = tostring(root, encoding="unicode", method="html")
-    return seal(f"<!doctype html>\n{page}\n<!-- {PLACEHOLDER} -->\n".encode())
 
 
 def number(count: int) -> str:

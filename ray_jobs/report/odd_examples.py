@@ -6,15 +6,11 @@ a good example can be among these too, so they are shown to be looked at, and no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cluster import Store
-from ray_jobs.inputs.example_contents import ExampleContents
-from ray_jobs.inputs.examples import Labels
-from ray_jobs.output.feature_parts import view_parts
+from ray_jobs.report.example_rows import ExampleRows
 
 SHOWN = 12
 
@@ -36,30 +32,15 @@ class OddExample:
     lead: float
 
 
-def find_odd_examples(store: Store, parts: Sequence[str], labels: Labels) -> list[OddExample]:
-    """Return the examples with the largest leads, at most `SHOWN`.
-
-    Args:
-        store: the output.
-        parts: of the examples' features, a row for each content.
-        labels: the examples; those without features, and the only ones of their classes, are passed over.
-
-    Raises:
-        StorageError: storage does not respond.
-        JobError: parts are damaged or missing. Nothing is removed: a report only looks.
-    """
-    digests = {image: digest for image, digest in ExampleContents.read(labels).digests.items() if digest}
-    rows = view_parts(store, parts)
-    position = {content: row for row, content in enumerate(rows.images) if rows.errors[row] is None}
-    pairs = sorted(set(zip(labels.images, labels.labels, strict=True)))
-    found = [(name, label) for name, label in pairs if digests.get(name) in position]
-    if not found:
+def find_odd_examples(rows: ExampleRows) -> list[OddExample]:
+    """Return the examples with the largest leads, at most `SHOWN`; the only ones of their classes are passed over."""
+    if not rows.images:
         return []
-    features = rows.views[[position[digests[name]] for name, _ in found], 0].astype(np.float64)
-    leads, nearest = leave_one_out_leads(features, np.array([label for _, label in found]), classes=len(labels.space))
-    order = sorted(np.flatnonzero(leads > 0).tolist(), key=lambda row: (-leads[row], found[row]))[:SHOWN]
-    names = labels.space.names
-    return [OddExample(found[row][0], names[found[row][1]], names[nearest[row]], float(leads[row])) for row in order]
+    leads, nearest = leave_one_out_leads(rows.features, rows.labels, classes=len(rows.classes))
+    order = sorted(np.flatnonzero(leads > 0).tolist(), key=lambda row: (-leads[row], rows.images[row]))[:SHOWN]
+    return [
+        OddExample(rows.images[row], rows.label(row), rows.classes[nearest[row]], float(leads[row])) for row in order
+    ]
 
 
 def leave_one_out_leads(features: np.ndarray, labels: np.ndarray, *, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,9 +19,10 @@ from cluster.secrets import redacted
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import FewShotError, UnreadableImageError
 from ray_jobs.inputs.archive import open_archive
-from ray_jobs.inputs.examples import Labels, ledger_of, support_labels
-from ray_jobs.job_file.sections import ArchiveSection, Job
-from ray_jobs.report.image_sample import ROWS, Spot
+from ray_jobs.inputs.examples import Labels
+from ray_jobs.job_file.sections import ArchiveSection
+from ray_jobs.output.layout import Spot
+from ray_jobs.report.image_sample import ROWS
 
 K = TypeVar("K")
 
@@ -48,13 +49,13 @@ def archive_pictures(
     return _as_far_as_readable("archive", lambda: of_archive(open_archive(section, storage), wanted))
 
 
-def example_pictures(job: Job, names: Sequence[str], storage: Storage = DEFAULT_STORAGE) -> dict[str, str]:
-    """Return a picture of one example of each of these classes, of a job that has examples.
+def example_pictures(labels: Labels, names: Sequence[str]) -> dict[str, str]:
+    """Return a picture of one of the examples of each of these classes.
 
     Returns:
         class name -> data URI; classes without a readable example are missing.
     """
-    return _as_far_as_readable("examples", lambda: _of_examples(job, names, storage))
+    return _as_far_as_readable("examples", lambda: _of_examples(labels, names))
 
 
 def pictures_of_examples(labels: Labels, images: Sequence[str]) -> dict[str, str]:
@@ -90,10 +91,7 @@ def _of_shard(shard: Shard, keys: Mapping[int, str]) -> Iterator[tuple[int, str]
             yield index, picture
 
 
-def _of_examples(job: Job, names: Sequence[str], storage: Storage) -> Iterator[tuple[str, str]]:
-    if job.support is None:
-        return
-    labels = support_labels(job.support, storage, ledger=ledger_of(job))
+def _of_examples(labels: Labels, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     classes = {image: name for name, image in _first_images(labels).items() if name in set(names)}
     for image, picture in _of_selection(labels, sorted(classes), side=EXAMPLE_SIDE):
         yield classes[image], picture

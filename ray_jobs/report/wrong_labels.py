@@ -19,8 +19,7 @@ import pyarrow.compute as pc
 from cluster import Store
 from fewshot.data.example import plain_path
 from ray_jobs.output.feature_parts import view_table
-from ray_jobs.output.layout import shard_of
-from ray_jobs.report.image_sample import Spot
+from ray_jobs.output.layout import Spot, shard_of
 
 SHOWN, PICTURED = 24, 4
 """Mistakes that are shown; of each pair of classes, the most certain ones that are."""

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from ray_jobs.report.charts import accuracy_by_coverage
 from ray_jobs.report.contact_sheet import KEY, picture
-from ray_jobs.report.markup import element, listing, number, outside, percent, plural
+from ray_jobs.report.markup import element, listing, number, outside, percent, plural, table
 from ray_jobs.report.odd_examples import OddExample
 from ray_jobs.report.report_data import Contents
 from ray_jobs.report.wrong_labels import ClassCounts, Confusion, Mistake, Mistakes
@@ -63,9 +63,8 @@ def _card(mistake: Mistake, contents: Contents) -> Element:
 def _confusions(found: Mistakes, contents: Contents) -> Iterator[Element]:
     yield element("h3", "Classes that are confused")
     of_class = {each.name: each.images for each in found.classes}
-    head = element("tr", *(element("th", name) for name in ("given", "predicted", "images", "of its images", "")))
     rows = (_confusion(pair, of_class[pair.given], contents) for pair in found.confusions)
-    yield element("table", element("thead", head), element("tbody", *rows))
+    yield table(("given", "predicted", "images", "of its images", "some of them"), rows)
 
 
 def _confusion(pair: Confusion, images: int, contents: Contents) -> Element:
@@ -86,8 +85,7 @@ def _classes(found: Mistakes) -> Iterator[Element]:
     if len(found.classes) > len(shown):
         yield element("p", f"The {len(shown)} of {number(len(found.classes))} with the lowest recall.", class_="note")
     names = ("class", "images", "recall", "predicted", "precision")
-    head = element("tr", *(element("th", name) for name in names))
-    yield element("table", element("thead", head), element("tbody", *map(_class, shown)))
+    yield table(names, map(_class, shown))
 
 
 def _class(counts: ClassCounts) -> Element:
@@ -103,18 +101,18 @@ def _class(counts: ClassCounts) -> Element:
 
 def odd_examples_section(contents: Contents) -> Iterator[Element]:
     """Return the section on examples that look mislabelled; nothing if there are none."""
-    if not contents.odd_examples:
+    if not contents.found_examples.odd:
         return
     yield element("h2", "Examples to look at")
     note = "Each is more like another class than like the other examples of its own. Some may be mislabelled."
     yield element("p", note, class_="note")
-    yield listing((_odd_card(example, contents) for example in contents.odd_examples), class_="cards")
+    yield listing((_odd_card(example, contents) for example in contents.found_examples.odd), class_="cards")
 
 
 def _odd_card(example: OddExample, contents: Contents) -> Element:
     return element(
         "figure",
-        picture(contents.odd_pictures.get(example.image)),
+        picture(contents.found_examples.pictures.get(example.image)),
         element(
             "figcaption",
             element("p", outside(example.label), class_="label"),

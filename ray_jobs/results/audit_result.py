@@ -92,6 +92,40 @@ class AuditEstimates(JsonValue):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSummary(JsonValue):
+    """What an audit says about a run, without its classes: a part of the metrics of the run.
+
+    Attributes:
+        draw: ID of the draw; `audits/<draw>/result.json` in the output has all of the result.
+        answered: number of answers that count.
+        population: number of images that the sample was drawn from.
+        confidence: of the intervals, in (0, 1).
+        limit_confidence: of the thresholds, in (0, 1).
+        accuracy: as in `AuditEstimates`.
+        labelled_error: likewise.
+        limits: likewise.
+    """
+
+    draw: str
+    answered: int
+    population: int
+    confidence: float
+    limit_confidence: float
+    accuracy: AuditedShare
+    labelled_error: AuditedShare | None
+    limits: tuple[AuditedLimit, ...]
+
+    def sentence(self) -> str:
+        """Say how many predictions are right."""
+        share = self.accuracy
+        value = "" if share.value is None else f"{share.value:.1%}, "
+        return (
+            f"by an audit of {self.answered:,} of {self.population:,} images, right predictions: {value}{share.low:.1%}"
+            f" to {share.high:.1%} with {self.confidence:.0%} confidence"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditResult(JsonDocument):
     """An audit of a run.
 
@@ -137,3 +171,18 @@ class AuditResult(JsonDocument):
     limit_confidence: float
     estimates: AuditEstimates | None
     notes: tuple[str, ...] = ()
+
+    def summary(self) -> AuditSummary | None:
+        """Return what metrics have of it; None without answers."""
+        if (found := self.estimates) is None:
+            return None
+        return AuditSummary(
+            draw=self.draw,
+            answered=self.answered,
+            population=self.population,
+            confidence=self.confidence,
+            limit_confidence=self.limit_confidence,
+            accuracy=found.accuracy,
+            labelled_error=found.labelled_error,
+            limits=found.limits,
+        )

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ray_jobs.results.error_limits import LabelledShare
+from ray_jobs.results.audit_result import AuditSummary
+from ray_jobs.results.error_limits import AuditedThreshold, LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary
 from ray_jobs.results.json_format import JsonDocument, JsonValue
 from ray_jobs.results.label_sets import LabelSetSummary
@@ -26,11 +27,15 @@ class GivenLabels(JsonValue):
         given: number of labels.
         found: of these, labels of an image of the archive.
         of_other_classes: of those found, labels of a class that the classifier does not have.
+        learned_from: of those found, labels of images that the classifier learned from, with which nothing is measured;
+            they are not among `of_other_classes`. None if there are none.
     """
 
+    omitted: ClassVar[frozenset[str]] = frozenset({"learned_from"})
     given: int
     found: int
     of_other_classes: int
+    learned_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +184,7 @@ class ClassificationMetrics(JsonDocument):
         given_labels: labels that were given to measure with; None if there were none.
         mean_score: mean of the scores of images that are not unknown; None where no image has one, as where nothing
             could be held out to calibrate on.
-        measured: how good predictions are; None where no label is known.
+        measured: how good predictions are, without images that were learned from; None where no label is known.
         reliability: how far scores mean what they say; None likewise.
         score_histogram: how many images have which score.
         labels: by class, the number of images whose most probable class it is, the most frequent first; with abstained
@@ -200,10 +205,13 @@ class ClassificationMetrics(JsonDocument):
         part_bytes: length of each part of predictions, in the archive's order; 0 for one that is missing.
         label_sets: what became of the label sets; None if images have none.
         unknown: what became of the test of images of no class; None without it.
+        audited: the audit that the threshold is from; None where it is from the examples.
+        audit: what an audit of this run says, the one with the most answers; None as long as there is none. The only
+            value that changes after the run.
     """
 
     format_version: ClassVar[int] = 2
-    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets", "unknown"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets", "unknown", "audited", "audit"})
     complete: bool
     failed_units: int
     too_many_unreadable: bool
@@ -233,6 +241,8 @@ class ClassificationMetrics(JsonDocument):
     labelled_shares: tuple[LabelledShare, ...] = ()
     label_sets: LabelSetSummary | None = None
     unknown: UnknownImages | None = None
+    audited: AuditedThreshold | None = None
+    audit: AuditSummary | None = None
 
     @property
     def statuses(self) -> tuple[Status, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fewshot.backbones.backbone import BackboneRecord
-from ray_jobs.results.error_limits import ErrorLimitPlan
+from ray_jobs.results.error_limits import AuditedThreshold, ErrorLimitPlan
 from ray_jobs.results.json_format import JsonObject, JsonValue
 from ray_jobs.results.label_sets import LabelSetPlan
 from ray_jobs.results.run_plan import ArchiveSummary
@@ -134,9 +134,10 @@ class CostPlan(JsonValue):
             embedded nothing.
         label_sets: whether there are enough examples for label sets, and what these cost; None without them.
         unknown: whether there are enough examples for the test of images of no class; None without it.
+        audited: the audit that the threshold of `max_error` is from; None where it is from the examples.
     """
 
-    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets", "unknown"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets", "unknown", "audited"})
     stages: tuple[PlannedStage, ...]
     escalation: EscalationCost | None
     archive: ArchiveSummary
@@ -153,3 +154,4 @@ class CostPlan(JsonValue):
     embedding: StageLoad | None = None
     label_sets: LabelSetPlan | None = None
     unknown: UnknownTestPlan | None = None
+    audited: AuditedThreshold | None = None

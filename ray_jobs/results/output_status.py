@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ray_jobs.results.json_format import JsonObject, JsonValue
 from ray_jobs.results.run_plan import RunKind
@@ -89,10 +89,13 @@ class RunReport(JsonValue):
     Attributes:
         run: name of the run's folder.
         path: URL of the page; None if it could not be written.
+        classes: URL of the table of the pages of its classes; None where none were asked for.
     """
 
+    omitted: ClassVar[frozenset[str]] = frozenset({"classes"})
     run: str
     path: str | None
+    classes: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from fewshot.evaluation.protocols import ProtocolName
+from ray_jobs.results.error_limits import AuditedThreshold
 from ray_jobs.results.json_format import JsonDocument, JsonValue
 
 RunKind = Literal["classification", "evaluation"]
@@ -68,6 +69,10 @@ class RunPlan(JsonDocument):
             have no label sets.
         unknown_rate: of a classification: largest share of images of the classes that may be called unknown; None if no
             image is.
+        learned_from: of a classification: keys of images of the archive that are examples, in ascending order; None if
+            there are none.
+        audited: of a classification: the audit that the threshold of `max_error` is from; None where it is from the
+            examples.
         protocol: of an evaluation: name of the protocol.
         cells: of an evaluation: parts of the results, paths in the output.
         example_parts: of a classification: parts of features of the examples, paths in the output.
@@ -78,7 +83,7 @@ class RunPlan(JsonDocument):
     """
 
     format_version: ClassVar[int] = 3
-    omitted: ClassVar[frozenset[str]] = frozenset({"label_set_error", "unknown_rate"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_set_error", "unknown_rate", "learned_from", "audited"})
     kind: RunKind
     job: str
     classes: int
@@ -96,6 +101,8 @@ class RunPlan(JsonDocument):
     work: PlannedWork | None = None
     label_set_error: float | None = None
     unknown_rate: float | None = None
+    learned_from: tuple[str, ...] | None = None
+    audited: AuditedThreshold | None = None
 
     def __post_init__(self) -> None:
         """Check that a classification has an archive.

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from ray_jobs.errors import JobError
 from ray_jobs.labels.current_labels import CurrentLabels, current_labels
-from ray_jobs.labels.kept_images import keep_images
+from ray_jobs.labels.kept_images import Kept, keep_images
 from ray_jobs.labels.label_event import Event, LabelEvent, Predicted
 from ray_jobs.labels.label_ledger import NO_TIME
 from ray_jobs.labels.labelled_archive import LabelledArchive
@@ -32,6 +32,7 @@ from ray_jobs.review.decisions import (
     proposed_wrongly,
     undo_events,
 )
+from ray_jobs.review.nearest_examples import NearestExamples
 from ray_jobs.review.prediction_index import Cursor, IndexedImage, PredictionIndex
 from ray_jobs.review.screens import PLANTED_SHARE, Screen, ScreenAddress, ScreenImage, with_planted
 from ray_jobs.review.shown_lists import ShownList, list_paths, read_list
@@ -101,7 +102,7 @@ class ReviewSession:
         planted: float = PLANTED_SHARE,
     ) -> None:
         self.archive, self.index, self.by, self.size = archive, index, by, size
-        self.images = ImageCache(archive)
+        self.images, self.nearest = ImageCache(archive), NearestExamples(archive)
         self._planted = planted
         self._other, self._all_classes = other, frozenset(classes)
         self._lock = RLock()
@@ -301,25 +302,28 @@ class ReviewSession:
         images = {image.id: image for image in self.index.images([each.id for each in decision.answers])}
         if missing := [each.id for each in decision.answers if each.id not in images]:
             raise JobError([f"no image {missing[0]} in the index"])
-        self._copy([images[each.id] for each in decision.answers if each.answer == "label"])
+        kept = self._copy([images[each.id] for each in decision.answers if each.answer == "label"])
         with self._lock:
             self.refresh(at_once=True)
             known = {event.id for event in self._events}
-            events = [self._event(decision, each, images[each.id]) for each in decision.answers]
+            rows = [(each, images[each.id]) for each in decision.answers]
+            events = [self._event(decision, each, image, kept.get(image.image)) for each, image in rows]
             new = [event for event in events if event.id not in known]
             self.archive.ledger.append(new)
             self.refresh(at_once=True)
         return len(new)
 
-    def _copy(self, images: Sequence[IndexedImage]) -> None:
+    def _copy(self, images: Sequence[IndexedImage]) -> dict[str, Kept]:
+        """Copy images into the ledger, and return the copies by key."""
         loaded = self.images.contents(images)
         problems = [f"{image.image}: {loaded[image.id].problem}" for image in images if loaded[image.id].problem]
         if problems:
             raise JobError(["an image cannot be read, so it cannot be labelled", *problems])
         contents = {self.archive.image_id(image.image): loaded[image.id].content for image in images}
-        keep_images(self.archive.ledger.store, contents)
+        kept = keep_images(self.archive.ledger.store, contents)
+        return {image.image: copy for image, copy in kept.items()}
 
-    def _event(self, decision: Decision, given: ImageAnswer, image: IndexedImage) -> LabelEvent:
+    def _event(self, decision: Decision, given: ImageAnswer, image: IndexedImage, kept: Kept | None) -> LabelEvent:
         address, run = decision.address, self.archive.run.name
         classifier = self.archive.classifier
         predicted = Predicted(label=image.label, score=image.score, classifier=classifier, run=run)
@@ -345,6 +349,7 @@ class ReviewSession:
             draw=draw,
             probability=probability,
             predicted=predicted,
+            content=None if kept is None else kept.content,
         )
 
     def undo(self, batch: str) -> int:

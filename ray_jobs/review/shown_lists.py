@@ -19,6 +19,7 @@ from typing import Any, Literal
 from cluster import Store
 from ray_jobs.errors import JobError
 from ray_jobs.output.layout import AUDITS, SUGGESTIONS
+from ray_jobs.report.markup import plural
 
 MAX_BYTES = 64 << 20
 """Of a list that is read."""
@@ -61,7 +62,7 @@ class ShownList:
         """Heading of its screens."""
         if self.kind == "audit":
             return f"Audit {self.name}"
-        return f"Search: {self.query}" if self.query else f"Suggestion of {len(self.images)} images"
+        return f"Search: {self.query}" if self.query else f"Suggestion of {plural(len(self.images), 'image')}"
 
 
 def list_paths(store: Store) -> dict[str, str]:

@@ -11,7 +11,8 @@ from cluster import ClusterError, Storage
 from ray_jobs.errors import JobError
 from ray_jobs.labels.label_ledger import user_name
 from ray_jobs.labels.labelled_archive import LabelledArchive
-from ray_jobs.output.runs import Run, open_run
+from ray_jobs.output.runs import Run
+from ray_jobs.report.markup import plural
 from ray_jobs.results.json_format import JsonValue
 from ray_jobs.review.prediction_index import PredictionIndex, open_index
 from ray_jobs.review.review_session import ReviewSession
@@ -20,7 +21,7 @@ from ray_jobs.review.screens import KINDS, ScreenAddress
 if TYPE_CHECKING:
     from ray_jobs.console.progress import Reporter
 
-EXTRA = ("jinja2", "starlette", "uvicorn")
+EXTRA = ("starlette", "uvicorn")
 """Packages of the extra `review`."""
 
 
@@ -71,7 +72,8 @@ def start_review(
         opens_browser: whether to open the page.
 
     Raises:
-        JobError: packages are missing, there is no such run or screen, or the port is taken.
+        JobError: packages are missing, there is no such run or screen, the other run is of another archive, or the port
+            is taken.
         ClusterError: the archive or storage does not respond.
     """
     if missing := [name for name in EXTRA if importlib.util.find_spec(name) is None]:
@@ -80,7 +82,7 @@ def start_review(
 
     with reporter.waiting("opening the run"):
         archive = LabelledArchive.open(place, storage, job=job)
-        other = None if against is None else open_run(against, kind="classification", storage=storage)
+        other = None if against is None else other_run(against, archive)
     with reporter.waiting("indexing the predictions, once a run"):
         path = open_index(archive.run, index_folder())
         other_path = None if other is None else open_index(other, index_folder())
@@ -93,7 +95,8 @@ def start_review(
         serve(session, say=reporter.say, port=port, start=start, opens_browser=opens_browser)
         session.images.close()
         progress = session.progress()
-        reporter.say(f"{progress.labelled} images are labelled by {session.by} in {archive.ledger.store.root}")
+        labelled = plural(progress.labelled, "image is", "images are")
+        reporter.say(f"{labelled} labelled by {session.by} in {archive.ledger.store.root}")
     return ReviewResult(
         ledger=archive.ledger.store.root,
         by=session.by,
@@ -101,6 +104,24 @@ def start_review(
         planted=progress.missed.shown,
         missed=progress.missed.missed,
     )
+
+
+def other_run(against: str, archive: LabelledArchive) -> Run:
+    """Return a run to compare with.
+
+    Args:
+        against: its URL, or that of its output.
+        archive: of the run that is reviewed.
+
+    Raises:
+        JobError: there is no such run, or it classified another archive.
+        ClusterError: its archive is not where it was, or storage does not respond.
+    """
+    other = LabelledArchive.open(against, archive.store.storage)
+    if other.source.identity != archive.source.identity:
+        problem = f"--against {against}: that run classified {other.source.uri}, and this one {archive.source.uri}"
+        raise JobError([f"{problem}; compare runs of one archive (two addresses of it need the same archive.id)"])
+    return other.run
 
 
 def classes_of(run: Run) -> tuple[str, ...]:

@@ -7,12 +7,13 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from threading import RLock
 from typing import Protocol
 
-from cluster.errors import ClusterError
 from ray_jobs.labels.label_event import Predicted
-from ray_jobs.labels.labelled_archive import PredictedImage, Spot
+from ray_jobs.labels.labelled_archive import PredictedImage
+from ray_jobs.output.layout import Spot
 from ray_jobs.review.prediction_index import IndexedImage
 
 SIDE, LARGE_SIDE = 320, 1280
@@ -50,6 +51,8 @@ class LoadedImage:
 class ImageCache:
     """Images by their numbers in the index, for several threads.
 
+    What storage does not send is asked for again the next time: only images that were read can be unreadable.
+
     Args:
         reader: of the archive.
         thumbnail_bytes: of thumbnails that are kept.
@@ -76,11 +79,15 @@ class ImageCache:
         self._load([image for image in images if self._known(image.id) is None])
 
     def thumbnail(self, image: IndexedImage) -> LoadedImage:
-        """Return a thumbnail, or the reason why there is none; the content may be missing."""
+        """Return a thumbnail, or the reason why there is none; the content may be missing.
+
+        Raises:
+            ClusterError, OSError: storage or the archive does not respond.
+        """
         return self._get(image, self._known)
 
     def content(self, image: IndexedImage) -> LoadedImage:
-        """Return the content, or the reason why there is none; the thumbnail may be missing."""
+        """Return the content, or the reason why there is none; the thumbnail may be missing. Raises as `thumbnail`."""
         return self._get(image, self._known_content)
 
     def contents(self, images: Sequence[IndexedImage]) -> dict[int, LoadedImage]:
@@ -117,17 +124,15 @@ class ImageCache:
             for image in images:
                 if image.id not in self._loading:
                     groups[image.shard].append(image)
-            for group in groups.values():
-                for start in range(0, len(group), GROUP):
-                    self._submit(group[start : start + GROUP])
-            return [self._loading[image.id] for image in images]
+            some = [group[start : start + GROUP] for group in groups.values() for start in range(0, len(group), GROUP)]
+            begun = [(each, self._pool.submit(self._read, each)) for each in some]
+            self._loading |= {image.id: future for each, future in begun for image in each}
+            waited_for = [self._loading[image.id] for image in images]
+        for each, future in begun:  # Last: one that is done already is forgotten at once.
+            future.add_done_callback(partial(self._forget, each))
+        return waited_for
 
-    def _submit(self, images: Sequence[IndexedImage]) -> None:
-        future = self._pool.submit(self._read, images)
-        self._loading |= {image.id: future for image in images}
-        future.add_done_callback(lambda _: self._forget(images))
-
-    def _forget(self, images: Sequence[IndexedImage]) -> None:
+    def _forget(self, images: Sequence[IndexedImage], _done: Future[None]) -> None:
         with self._lock:
             for image in images:
                 self._loading.pop(image.id, None)
@@ -135,15 +140,10 @@ class ImageCache:
     def _read(self, images: Sequence[IndexedImage]) -> None:
         numbers = {(image.shard, image.place): image.id for image in images}
         left = set(numbers.values())
-        try:
-            for image, content in self._reader.read([_predicted(image) for image in images]):
-                number = numbers[image.spot]
-                left.discard(number)
-                self._keep(number, _loaded(content))
-        except (ClusterError, OSError) as error:
-            for number in left:
-                self._keep(number, LoadedImage(b"", b"", str(error)))
-            return
+        for image, content in self._reader.read([_predicted(image) for image in images]):
+            number = numbers[image.spot]
+            left.discard(number)
+            self._keep(number, _loaded(content))
         for number in left:
             self._keep(number, LoadedImage(b"", b"", "it is not in the archive any more"))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from string import ascii_uppercase
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,7 +27,7 @@ from ray_jobs.review.prediction_index import IndexedImage
 from ray_jobs.review.request_guard import RequestGuard
 from ray_jobs.review.review_session import ReviewSession, new_screen_id
 from ray_jobs.review.screens import Screen, ScreenAddress, ScreenImage
-from ray_jobs.review.thumbnails import LARGE_SIDE, scaled
+from ray_jobs.review.thumbnails import LARGE_SIDE, SIDE, scaled
 
 FOLDER = Path(__file__).parent
 STATIC = {"review.css": "text/css", "review.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -34,6 +35,9 @@ MOST_CLASSES = 300
 """Classes that the first page lists; the others are found by typing."""
 MOST_TOP = 9
 """Predictions of an image that digits choose from."""
+SHIFTED = ascii_uppercase
+HINTS = "".join(letter for letter in ascii_lowercase if letter not in "nsux") + SHIFTED
+"""Keys that choose the images of a screen, in order; some letters are commands."""
 KEPT = "private, max-age=3600"
 """`Cache-Control` of pictures, whose addresses name the index."""
 _HIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -56,6 +60,8 @@ def build_app(session: ReviewSession, *, port: int, token: str, start: ScreenAdd
         Route("/labels", pages.labels),
         Route("/picture/{index:str}/{number:int}", pages.picture),
         Route("/large/{index:str}/{number:int}", pages.large),
+        Route("/nearest/{index:str}/{number:int}", pages.nearest),
+        Route("/example/{index:str}/{number:int}", pages.example),
         Route("/static/{name:str}", pages.static),
         Route("/decide", pages.decide, methods=["POST"]),
         Route("/undo", pages.undo, methods=["POST"]),
@@ -101,7 +107,7 @@ class _Pages:
             screen=screen,
             screen_id=screen_id,
             index=self._session.index.name,
-            hints=ascii_uppercase,
+            hints=SHIFTED if screen.is_blind else HINTS,
             images=[_shown(each, screen) for each in screen.images],
             following=[each.image.id for each in following.images],
             progress=self._session.progress(),
@@ -118,6 +124,17 @@ class _Pages:
     def large(self, request: Request) -> Response:
         loaded = self._session.images.content(self._image(request))
         return _picture(loaded.problem or scaled(loaded.content, LARGE_SIDE))
+
+    def nearest(self, request: Request) -> Response:
+        image = self._image(request)
+        try:
+            return JSONResponse({"examples": [asdict(each) for each in self._session.nearest.find(image)]})
+        except JobError as error:  # Nothing failed: many an output has no features.
+            return JSONResponse({"examples": [], "problem": redacted("; ".join(error.problems))})
+
+    def example(self, request: Request) -> Response:
+        content = self._session.nearest.content(request.path_params["number"])
+        return _picture(content if isinstance(content, str) else scaled(content, SIDE))
 
     def _image(self, request: Request) -> IndexedImage:
         found = []
@@ -174,7 +191,8 @@ def _shown(each: ScreenImage, screen: Screen) -> dict[str, object]:
     if not screen.is_blind:
         top = list(each.image.top[:MOST_TOP])
     if each.is_planted and each.proposed is not None:  # As if it had been predicted.
-        top = [(each.proposed, top[0][1]), *((name, score) for name, score in top[1:] if name != each.proposed)]
+        real = [name for name, _ in top if name != each.proposed]
+        top = [(name, score) for name, (_, score) in zip([each.proposed, *real], top, strict=False)]
     return {
         "id": each.image.id,
         "key": each.image.image,

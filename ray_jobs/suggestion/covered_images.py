@@ -13,10 +13,9 @@ from fewshot.errors import FewShotError
 from fewshot.suggestion import LabelledRows
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.example_contents import ExampleContents
-from ray_jobs.inputs.examples import support_labels
-from ray_jobs.labels import LabelEvent, LabelLedger, open_ledger
+from ray_jobs.inputs.examples import learned_ledger, support_labels
+from ray_jobs.labels import LabelEvent, ledger_of_run
 from ray_jobs.output.feature_parts import view_parts
-from ray_jobs.output.layout import LABELS
 from ray_jobs.suggestion.embedded_run import EmbeddedRun, unit_rows
 
 NO_CLASS = "its labels do not count as covered, and no rare class is looked for"
@@ -61,21 +60,14 @@ def read_answers(embedded: EmbeddedRun, archive: str) -> Mapping[str, LabelEvent
     """Read the answers that people gave to images of the archive, by key.
 
     Args:
-        embedded: the run; its ledger is that of its job file, or that of the output.
+        embedded: the run.
         archive: identity of the archive.
 
     Raises:
         JobError: a batch of the ledger is damaged.
         StorageError: storage does not respond.
     """
-    return _ledger(embedded).current().of_archive(archive)
-
-
-def _ledger(embedded: EmbeddedRun) -> LabelLedger:
-    """Open the ledger that the job file names, or that of the output, wherever it has been moved."""
-    named = None if embedded.job.support is None else embedded.job.support.labels
-    place = named if isinstance(named, str) else embedded.store.url(LABELS)
-    return open_ledger(place, embedded.store.storage)
+    return ledger_of_run(embedded.job, embedded.store).current().of_archive(archive)
 
 
 def add_examples(covered: CoveredImages, embedded: EmbeddedRun) -> str | None:
@@ -91,7 +83,7 @@ def add_examples(covered: CoveredImages, embedded: EmbeddedRun) -> str | None:
     if section is None or not parts:
         return None
     try:
-        ledger = _ledger(embedded) if section.labels else None
+        ledger = learned_ledger(embedded.job, embedded.store)
         labels = support_labels(section, embedded.store.storage, ledger=ledger)
         digests = ExampleContents.read(labels).digests
     except (ClusterError, FewShotError, JobError, OSError) as error:

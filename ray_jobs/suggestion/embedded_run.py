@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,7 +103,15 @@ class EmbeddedRun:
             JobError: a part is damaged.
             StorageError: storage does not respond.
         """
-        return ordered_map(lambda part: use(shard_of(part), view_features(self.store, part)), self.features, READERS)
+        return self.map_parts(lambda part: use(shard_of(part), view_features(self.store, part)))
+
+    def map_parts(self, use: Callable[[str], T]) -> Iterator[T]:
+        """Yield what is made of each part of features, in the archive's order.
+
+        Args:
+            use: takes the path of a part; runs in several threads.
+        """
+        return ordered_map(use, self.features, READERS)
 
     def predicted(self, shard: str) -> pa.Table | None:
         """Read `COLUMNS` of a shard's predictions; None if there are none.
@@ -143,8 +150,3 @@ def _find_run(place: str, storage: Storage) -> Run:
         urls = "; ".join(run.url for run in runs)
         raise JobError([f"no run of {store.root} is complete, and {len(runs)} were begun. Name one: {urls}"])
     return runs[0]
-
-
-def run_path(run: Run) -> str:
-    """Return the path of a run's folder in the output."""
-    return posixpath.join("runs", run.name)

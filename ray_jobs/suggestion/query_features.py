@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster import Storage
+from cluster.secrets import redacted
 from fewshot.errors import UnreadableImageError
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.image_file import embed_content, read_image_file
@@ -62,7 +63,7 @@ def embed_query(query: Query, job: Job, storage: Storage) -> NDArray[np.float32]
     try:
         row = _embedded(query, job, storage)
     except UnreadableImageError as error:
-        raise UnreadableImageError(f"--image: {error}") from None
+        raise UnreadableImageError(f"--image {redacted(query.image or '')}: {error}") from None
     length = row.norm()
     if not (length.isfinite() and length > 0):
         raise JobError(["the model's features of this query are not finite numbers, or zero: nothing is similar to it"])

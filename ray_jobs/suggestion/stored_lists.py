@@ -11,8 +11,8 @@ import posixpath
 from pathlib import Path
 
 from cluster import Store, fingerprint
-from ray_jobs.labels.label_table import write_new_table
 from ray_jobs.output.layout import SUGGESTIONS
+from ray_jobs.output.new_files import write_new_table
 from ray_jobs.results.image_list import ImageList, StoredList
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
 
@@ -29,11 +29,12 @@ def store_list(embedded: EmbeddedRun, content: ImageList, table: Path | None = N
         table: CSV file to write; None writes none.
 
     Raises:
-        JobError: the table cannot be written, or exists.
+        JobError: the table cannot be written, exists, or would lie among images or results.
         StorageError: the output cannot be written to.
     """
     if table is not None:
-        write_new_table(table, csv_table(embedded, content))
+        data = csv_table(embedded, content)
+        write_new_table(table, data, option="--csv", job=embedded.job, output=embedded.store)
     path = f"{SUGGESTIONS}/{fingerprint(content.to_json())}.json"
     embedded.store.put(path, content.to_bytes())
     return StoredList(content=content, stored=embedded.store.url(path), table=None if table is None else str(table))

@@ -13,9 +13,10 @@ from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.suggestion import Pick, Sample, suggest
 from ray_jobs.labels import LabelEvent
 from ray_jobs.output.feature_parts import FeatureRows
+from ray_jobs.report.markup import plural
 from ray_jobs.results.image_list import ImageList, ListedImage
 from ray_jobs.suggestion.covered_images import CoveredImages, add_examples, read_answers
-from ray_jobs.suggestion.embedded_run import EmbeddedRun, run_path, unit_rows
+from ray_jobs.suggestion.embedded_run import EmbeddedRun, unit_rows
 from ray_jobs.suggestion.hash_sample import UNKNOWN_DOUBT, HashSample, SampledImage
 
 SAMPLE_SIZE = 200_000
@@ -64,7 +65,7 @@ def suggest_images(
     names = list(covered.classes)
     return embedded, ImageList(
         kind="suggestion",
-        run=run_path(embedded.run),
+        run=embedded.run.folder,
         archive=archive,
         requested=count,
         considered=len(images),
@@ -122,4 +123,4 @@ def _shortage(found: int, asked: int, considered: int) -> list[str]:
     if found >= asked:
         return []
     rest = "all others are labelled, or are near-duplicates of labelled or suggested ones"
-    return [f"{found} of {asked} images are suggested, of {considered} with features: {rest}."]
+    return [f"{found} of {plural(asked, 'image is', 'images are')} suggested, of {considered} with features: {rest}."]

@@ -6,7 +6,7 @@ from cluster import Store
 from cluster.errors import ClusterError
 from ray_jobs.errors import JobError
 from ray_jobs.labels.current_labels import current_labels
-from ray_jobs.labels.kept_images import kept_images, kept_path
+from ray_jobs.labels.kept_images import kept_path, without_copies
 from ray_jobs.labels.label_event import Event, EventBatch
 from ray_jobs.output.layout import EVENTS, LABELS
 from ray_jobs.results.verification import DamagedObject, VerifiedLedger
@@ -34,10 +34,10 @@ def check_ledger(output: Store) -> VerifiedLedger | None:
             events += EventBatch.from_json(ledger.get(path), where=ledger.url(path)).events
         except (JobError, FileNotFoundError, PermissionError) as error:
             damaged.append(DamagedObject(path=ledger.url(path), problem=_problem(error)))
-    labelled = [image for image, event in current_labels(events).answers.items() if event.answer == "label"]
-    for image in sorted(set(labelled) - kept_images(ledger, labelled)):
-        problem = f"there is no copy of {image.image}, which has a label; import its label again"
-        damaged.append(DamagedObject(path=ledger.url(kept_path(image)), problem=problem))
+    labelled = [event for event in current_labels(events).answers.values() if event.answer == "label"]
+    for event in sorted(without_copies(ledger, labelled), key=lambda each: each.image_id):
+        problem = f"there is no copy of {event.image}, which has a label; import its label again"
+        damaged.append(DamagedObject(path=ledger.url(kept_path(event)), problem=problem))
     return VerifiedLedger(batches=len(paths), labels=len(labelled), damaged=tuple(damaged))
 
 

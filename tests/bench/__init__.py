@@ -73,13 +73,17 @@ million
     driver's CPU time for a shard, the growth of its memory, and files and calls of fsync for each image.
 search
     The rate at which a million features in parts are searched, and at which a sample is drawn from them, with the peak
-    of memory; and the time of choosing what to label next from that sample. The limit is reading: every part is
-    compared with its digest and unpacked. The gate is the memory of a search.
+    of memory; and the time of choosing what to label next from that sample. The limit is reading every part and
+    comparing it with its digest, which is measured beside it. Gates are the share of that rate, and memory.
 suggestion
-    Only by name, and only where FEWSHOT_BENCH_DATA names a folder with labelled photographs: accuracy of the default
+    Only by name, and only where FEWSHOT_BENCH_DATA names a folder with sets of labelled photographs, each a folder with
+    `splits.json` (`classes`, and lists of [path, class] as `train` and `test`, or as `all`): accuracy of the default
     method on other images, by the number of labels, where suggestions, random draws, least margins, k-centres and
-    TypiClust choose what is labelled and the truth is the oracle. With --repeat 5, five draws. The gates are the
-    differences from random draws and from least margins.
+    TypiClust choose what is labelled and the truth is the oracle. With --repeat 5, five draws. No cell may be below
+    random draws; the other gates are the mean differences from random draws, least margins and TypiClust.
+suggestion_parts
+    As suggestion: what suggestions lose without doubt, without the radius that shrinks, without rare classes, and
+    without all three, which is pure coverage at one radius.
 random_labels
     As suggestion: accuracy on the rest of an archive with a budget of labels that the user chooses, or of which half
     are random images of the archive, for archives with all classes, a third of them, or a long tail.
@@ -89,6 +93,10 @@ report
 review
     Building the index of the predictions, and pages of `fewshot review` from request to HTML, without pictures. Pages
     follow each other by key; the limit of the worst one is 200 ms.
+export
+    The peak of memory of a process that exports predictions, for each format and three sizes, with the time and the
+    bytes. Formats with a file an image have a tenth of the rows, and as many with links instead. The gate is the peak
+    against that of a tenth of the rows.
 gpu
     Only by name, and only on a machine with a GPU: images a second of three CLIPs, from tensors on the device and from
     JPEG files; a Stable Diffusion's UNet without adapters, with stacked ones and with PEFT's; and the training of

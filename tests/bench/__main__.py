@@ -20,6 +20,7 @@ from tests.bench import (
     decode,
     device,
     diffusion,
+    export,
     gpu,
     job,
     large,
@@ -60,9 +61,11 @@ RUN = {
     "million": million.run,
     "search": search.run,
     "suggestion": suggestion.run,
+    "suggestion_parts": suggestion.run_parts,
     "random_labels": random_labels.run,
     "report": report.run,
     "review": review.run,
+    "export": export.run,
     "gpu": gpu.run,
 }
 IMAGES = {
@@ -85,9 +88,11 @@ IMAGES = {
     "million": 1_000_000,
     "search": 1_000_000,
     "suggestion": 100_000,
+    "suggestion_parts": 100_000,
     "random_labels": 100_000,
     "report": 1_000_000,
     "review": 1_000_000,
+    "export": 1_000_000,
     "gpu": 8192,
 }
 SIZES = (
@@ -97,7 +102,7 @@ SIZES = (
 LOG_COLUMNS = 200
 """Width of tables in a file or a pipe, where nothing is cut off."""
 Name = StrEnum("Name", list(RUN))
-BY_NAME = ("gpu", "suggestion", "random_labels")
+BY_NAME = ("gpu", "suggestion", "suggestion_parts", "random_labels")
 """What takes a GPU, or labelled photographs."""
 ON_ANY_MACHINE = [name for name in Name if name not in BY_NAME]
 

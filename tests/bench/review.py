@@ -41,15 +41,21 @@ def run(*, images: int, repeat: int) -> Result:
         archive = LabelledArchive.open(written.store.url(RUN))
         parts = list(_write_parts(archive.store, images))
         large = replace(archive.run, plan=replace(archive.run.plan, predictions=tuple(parts)))
-        began, before = time.perf_counter(), time.process_time()
+        held, began, before = _memory_mib("VmRSS"), time.perf_counter(), time.process_time()
         index = PredictionIndex(path := open_index(large, folder / "indexes"))
-        wall_s, cpu_s = time.perf_counter() - began, time.process_time() - before
+        wall_s, cpu_s, memory = time.perf_counter() - began, time.process_time() - before, _memory_mib("VmHWM") - held
         keys = [_key(number) for number in range(0, images, max(1, images // ANSWERED))]
         index.set_answered(added=keys, removed=())
         session = ReviewSession(replace(archive, run=large), index, by="bench")
         with _without_pictures():
             rows = [_pages(session, kind, 10 * repeat) for kind in ("kind=class&name=class+007", "kind=least")]
-        build = {"page": "index", "median ms": 1000 * wall_s, "worst ms": 1000 * wall_s, "CPU ms": 1000 * cpu_s}
+        build = {
+            "page": "index",
+            "median ms": 1000 * wall_s,
+            "worst ms": 1000 * wall_s,
+            "CPU ms": 1000 * cpu_s,
+            "more MiB": memory,
+        }
         mib = path.stat().st_size / 2**20
     title = f"{images:,} predictions, {len(keys):,} answered; index of {mib:.0f} MiB"
     worst = max(float(row["worst ms"]) for row in rows)
@@ -95,7 +101,7 @@ def _without_pictures() -> Iterator[None]:
 
 def _pages(session: ReviewSession, query: str, count: int) -> dict[str, str | float]:
     client, url, times = browser(session), f"/screen?{query}", []
-    before = time.process_time()
+    held, before = _memory_mib("VmRSS"), time.process_time()
     for _ in range(count):
         began = time.perf_counter()
         page = client.get(url).text
@@ -108,4 +114,13 @@ def _pages(session: ReviewSession, query: str, count: int) -> dict[str, str | fl
         "median ms": 1000 * float(np.median(times)),
         "worst ms": 1000 * max(times),
         "CPU ms": 1000 * cpu_s,
+        "more MiB": _memory_mib("VmHWM") - held,
     }
+
+
+def _memory_mib(name: str) -> float:
+    """Memory of this process now ("VmRSS"), and the most that it has held since that was asked for ("VmHWM")."""
+    if name == "VmRSS":
+        Path("/proc/self/clear_refs").write_text("5")
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields[name].split()[0]) / 2**10

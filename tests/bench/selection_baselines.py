@@ -1,4 +1,4 @@
-"""Other ways to choose what to label next, to compare suggestions with: plain, for a few thousand images."""
+"""Ways to choose what to label next: suggestions, and others to compare them with, plain, for a few thousand images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
+
+from fewshot.suggestion import LabelledRows, Sample, median_radius, suggest
 
 MOST_CLUSTERS, NEIGHBOURS, LEAST_MEMBERS = 500, 20, 5
 """Constants of TypiClust's authors."""
@@ -21,15 +23,19 @@ class Round:
     Attributes:
         features: [N, D] float32, unit rows, in random order.
         labelled: rows with labels.
+        labels: [L] int64, theirs.
         count: rows to choose.
-        probabilities: [N, K] of a calibrated classifier; None before there are labels.
+        probabilities: [N, K] of the classifier, which is zero-shot before there are labels.
+        is_calibrated: whether these are probabilities that labels are right.
         seed: of everything random.
     """
 
     features: NDArray[np.float32]
     labelled: Rows
+    labels: NDArray[np.int64]
     count: int
-    probabilities: NDArray[np.float32] | None
+    probabilities: NDArray[np.float32]
+    is_calibrated: bool
     seed: int
 
     @property
@@ -38,14 +44,34 @@ class Round:
         return np.setdiff1d(np.arange(len(self.features)), self.labelled)
 
 
+def choose_suggested(
+    state: Round, *, doubt: bool = True, shrinking_radius: bool = True, rare_classes: bool = True
+) -> Rows:
+    """As `fewshot suggest` does, or without one of its parts.
+
+    Args:
+        state: what is known.
+        doubt: weigh images by it, once it is calibrated.
+        shrinking_radius: take the radius that shrinks as labels grow; otherwise the median distance of two images.
+        rare_classes: hunt for them.
+    """
+    N, K = state.probabilities.shape
+    weights = 1.0 - state.probabilities.max(axis=1) if doubt and state.is_calibrated else np.ones(N, np.float32)
+    given = LabelledRows(state.features[state.labelled], state.labels, K)
+    guesses = state.probabilities.argmax(axis=1) if rare_classes else None
+    radius = None if shrinking_radius else median_radius(state.features, 1)
+    picks = suggest(Sample(state.features, weights), given, state.count, guesses=guesses, radius=radius)
+    return np.array([pick.row for pick in picks], np.int64)
+
+
 def choose_random(state: Round) -> Rows:
     """The first ones of a random order."""
     return state.unlabelled[: state.count]
 
 
 def choose_margin(state: Round) -> Rows:
-    """Those with the least lead of the most probable class; at random before there are probabilities."""
-    if state.probabilities is None:
+    """Those with the least lead of the most probable class; at random before there are labels."""
+    if not len(state.labelled):
         return choose_random(state)
     best = np.sort(state.probabilities[state.unlabelled], axis=1)[:, -2:]
     return state.unlabelled[np.argsort(best[:, 1] - best[:, 0], kind="stable")[: state.count]]

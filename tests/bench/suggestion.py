@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -12,8 +13,7 @@ from numpy.typing import NDArray
 
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier
 from fewshot.inference.predict import calibrated_logits
-from fewshot.suggestion import LabelledRows, Sample, suggest
-from tests.bench.labelled_sets import PhotoSet, find_sets
+from tests.bench.labelled_sets import PhotoSet, Progress, find_sets
 from tests.bench.result import Gate, Result
 from tests.bench.selection_baselines import (
     Round,
@@ -21,66 +21,95 @@ from tests.bench.selection_baselines import (
     choose_k_centre,
     choose_margin,
     choose_random,
+    choose_suggested,
     choose_typical,
 )
 
-SETS = ("grocery", "trashnet")
-OURS, RANDOM = "suggest", "random"
-BASELINES: Mapping[str, Callable[[Round], Rows]] = {
-    RANDOM: choose_random,
-    "margin": choose_margin,
-    "k-centre": choose_k_centre,
-    "TypiClust": choose_typical,
-}
-STARTS = ("no label", "one a class")
-ROUNDS = {"grocery": 4, "trashnet": 5}
-"""Of a curve. The first two add as many labels as there are classes, each other one twice as many as the one before."""
-
 Archive: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Features [N, D] and labels [N]."""
+Strategies: TypeAlias = Mapping[str, Callable[[Round], Rows]]
+
+OURS, RANDOM, MARGIN, TYPICAL = "suggest", "random", "margin", "TypiClust"
+STRATEGIES: Strategies = {
+    OURS: choose_suggested,
+    RANDOM: choose_random,
+    MARGIN: choose_margin,
+    "k-centre": choose_k_centre,
+    TYPICAL: choose_typical,
+}
+PARTS: Strategies = {
+    OURS: choose_suggested,
+    "without doubt": partial(choose_suggested, doubt=False),
+    "without shrinking radius": partial(choose_suggested, shrinking_radius=False),
+    "without rare classes": partial(choose_suggested, rare_classes=False),
+    "without all three": partial(choose_suggested, doubt=False, shrinking_radius=False, rare_classes=False),
+}
+STARTS = ("no label", "one a class")
+ROUNDS = 5
+"""Of a curve, at most. The first two add as many labels as there are classes, each other one twice as many as the one
+before."""
+MOST_LABELLED = 0.5
+"""Share of an archive: where more is labelled, there is little left to choose from, and the curve ends."""
 
 
-def run(*, images: int, repeat: int, sets: Sequence[str] = SETS, rounds: int | None = None) -> Result:
-    """Choose, label and classify in rounds.
+def run(*, images: int, repeat: int, sets: Sequence[str] | None = None, rounds: int = ROUNDS) -> Result:
+    """Choose, label and classify in rounds, by suggestions and by other ways.
 
     Args:
         images: of an archive, at most.
         repeat: draws of the archive's order, of the first labels and, where a set has few images to learn from, of
             those that are measured on.
-        sets: names of sets.
-        rounds: of a curve; None takes those of the set.
+        sets: names of sets; None takes all.
+        rounds: of a curve, at most.
     """
-    found = {photos.name: photos for photos in find_sets(sets)}
-    rows = [
-        _row(name, start, budget, accuracies)
-        for name, photos in found.items()
-        for start in STARTS
-        for budget, accuracies in _curves(photos, start, images, repeat, rounds or ROUNDS[name]).items()
-    ]
+    cells = _cells(STRATEGIES, images, repeat, sets, rounds)
+    rows = [{**_place(cell), **means(accuracies), **_above_random(accuracies)} for cell, accuracies in cells.items()]
     title = f"accuracy in % of GDA on other images, by the number of labels; mean of {repeat} draws"
     return Result("suggestion", title, rows, _gates(rows))
 
 
-def _curves(photos: PhotoSet, start: str, images: int, repeat: int, rounds: int) -> dict[int, dict[str, list[float]]]:
-    """Return accuracies by number of labels and strategy, one a draw."""
-    curves: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for seed in range(repeat):
-        archive, test = _archive(photos, images, seed)
-        for name in (OURS, *BASELINES):
-            for budget, accuracy in _curve(photos, archive, test, name, start, seed, rounds):
-                curves[budget][name].append(accuracy)
-    return curves
+def run_parts(*, images: int, repeat: int, sets: Sequence[str] | None = None, rounds: int = ROUNDS) -> Result:
+    """As `run`, by suggestions, and by suggestions without one of their parts. The last row is the mean of the others.
+
+    A gate is the mean loss, in points, without a part.
+    """
+    cells = _cells(PARTS, images, repeat, sets, rounds)
+    rows: list[dict[str, str | float]] = [{**_place(cell), **means(values)} for cell, values in cells.items()]
+    mean: dict[str, float] = {name: float(np.mean([float(row[name]) for row in rows])) for name in PARTS}
+    gates = [Gate.at_least(f"points lost {name}, mean", mean[OURS] - mean[name], 0.0) for name in PARTS if name != OURS]
+    title = f"accuracy in % of GDA on other images; mean of {repeat} draws"
+    place = {"set": "mean", "first labels": "", "labels": ""}
+    return Result("suggestion_parts", title, [*rows, {**place, **mean}], gates)
+
+
+Cell: TypeAlias = tuple[str, str, int]
+"""Name of the set, first labels, number of labels."""
+Accuracies: TypeAlias = Mapping[str, Sequence[float]]
+"""By strategy, in %, one a draw."""
+
+
+def _cells(
+    strategies: Strategies, images: int, repeat: int, sets: Sequence[str] | None, rounds: int
+) -> Mapping[Cell, Accuracies]:
+    found = find_sets(sets)
+    cells: dict[Cell, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    progress = Progress(len(found) * len(STARTS) * repeat)
+    for photos in found:
+        for start in STARTS:
+            for seed in range(repeat):
+                archive, test = _archive(photos, images, seed)
+                for name, choose in strategies.items():
+                    for budget, accuracy in _curve(photos, archive, test, choose, start, seed, rounds):
+                        cells[photos.name, start, budget][name].append(accuracy)
+                progress.step(f"{photos.name}, {start}, draw {seed + 1} of {repeat}")
+    return cells
 
 
 def _archive(photos: PhotoSet, images: int, seed: int) -> tuple[Archive, Archive]:
     """Return an archive in random order, and images to measure on: half of the test split if the other one is small."""
     rng = np.random.default_rng(seed)
-    features, labels, is_small = (
-        photos.features,
-        photos.labels,
-        len(photos.labels["train"]) < len(photos.labels["test"]) / 2,
-    )
-    if is_small:
+    features, labels = photos.features, photos.labels
+    if len(labels["train"]) < len(labels["test"]) / 2:
         order = rng.permutation(len(labels["test"]))
         half = len(order) // 2
         x, y = features["test"][order], labels["test"][order]
@@ -90,35 +119,33 @@ def _archive(photos: PhotoSet, images: int, seed: int) -> tuple[Archive, Archive
 
 
 def _curve(
-    photos: PhotoSet, archive: Archive, test: Archive, name: str, start: str, seed: int, rounds: int
+    photos: PhotoSet,
+    archive: Archive,
+    test: Archive,
+    choose: Callable[[Round], Rows],
+    start: str,
+    seed: int,
+    rounds: int,
 ) -> Iterator[tuple[int, float]]:
+    """Yield numbers of labels, and the accuracies with them in %."""
     features, truth = archive
     K = len(photos.space)
     labelled = np.zeros(0, np.int64)
+    budget = 0
     if start == STARTS[1]:
         labelled = np.array([np.flatnonzero(truth == label)[0] for label in range(K) if (truth == label).any()])
+        budget = K
     classifier = photos.fit(features[labelled], truth[labelled])
     for turn in range(rounds):
         count = K if not turn else K * 2 ** (turn - 1)
-        chosen = _choose(name, classifier, archive, labelled, count, K, seed)
-        labelled = np.concatenate([labelled, chosen])
+        budget += count
+        if budget > MOST_LABELLED * len(truth):
+            return
+        probabilities = calibrated_logits(classifier, torch.from_numpy(features)).softmax(dim=1).numpy()
+        state = Round(features, labelled, truth[labelled], count, probabilities, classifier.has_scores, seed)
+        labelled = np.concatenate([labelled, choose(state)])
         classifier = photos.fit(features[labelled], truth[labelled])
-        yield len(labelled), 100.0 * accuracy(classifier, test)
-
-
-def _choose(
-    name: str, classifier: CalibratedClassifier, archive: Archive, labelled: Rows, count: int, K: int, seed: int
-) -> Rows:
-    features, truth = archive
-    logits = calibrated_logits(classifier, torch.from_numpy(features))
-    probabilities: NDArray[np.float32] = logits.softmax(dim=1).numpy()
-    if name != OURS:
-        known = probabilities if len(labelled) else None
-        return BASELINES[name](Round(features, labelled, count, known, seed))
-    doubt = 1.0 - probabilities.max(axis=1) if classifier.has_scores else np.ones(len(features), np.float32)
-    given = LabelledRows(features[labelled], truth[labelled], K)
-    picks = suggest(Sample(features, doubt), given, count, guesses=probabilities.argmax(axis=1))
-    return np.array([pick.row for pick in picks], np.int64)
+        yield budget, 100.0 * accuracy(classifier, test)
 
 
 def accuracy(classifier: CalibratedClassifier, test: Archive) -> float:
@@ -128,19 +155,30 @@ def accuracy(classifier: CalibratedClassifier, test: Archive) -> float:
     return float((guesses == truth).mean())
 
 
-def _row(name: str, start: str, budget: int, accuracies: Mapping[str, Sequence[float]]) -> dict[str, str | float]:
+def standard_error(differences: NDArray[np.float64]) -> float:
+    """Return the standard error of a mean of independent draws; 0 of one."""
+    return float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else 0.0
+
+
+def means(accuracies: Accuracies) -> dict[str, float]:
+    """Return the mean of the draws, by strategy."""
+    return {strategy: float(np.mean(values)) for strategy, values in accuracies.items()}
+
+
+def _place(cell: Cell) -> dict[str, str | float]:
+    name, start, budget = cell
+    return {"set": name, "first labels": start, "labels": str(budget)}
+
+
+def _above_random(accuracies: Accuracies) -> dict[str, float]:
     difference = np.subtract(accuracies[OURS], accuracies[RANDOM])
-    means = {strategy: float(np.mean(values)) for strategy, values in accuracies.items()}
-    error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else 0.0
-    numbers = {"above random": float(difference.mean()), "± (standard error)": error}
-    return {"set": name, "first labels": start, "labels": str(budget)} | means | numbers
+    return {"above random": float(difference.mean()), "± (standard error)": standard_error(difference)}
 
 
 def _gates(rows: Sequence[Mapping[str, str | float]]) -> list[Gate]:
     above = [float(row["above random"]) for row in rows]
-    over_margin = [float(row[OURS]) - float(row["margin"]) for row in rows]
-    return [
-        Gate.at_least("points above random, the lowest of all", min(above), 0.0),
-        Gate.at_least("points above random, mean", float(np.mean(above)), 0.0),
-        Gate.at_least("points above margin, mean", float(np.mean(over_margin)), 0.0),
-    ]
+    gates = [Gate.at_least("points above random, the lowest of all", min(above), 0.0)]
+    for other in (RANDOM, MARGIN, TYPICAL):
+        over = [float(row[OURS]) - float(row[other]) for row in rows]
+        gates.append(Gate.at_least(f"points above {other}, mean", float(np.mean(over)), 0.0))
+    return gates

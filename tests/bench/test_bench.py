@@ -1,6 +1,7 @@
 """Every benchmark runs at toy size; its measurements are not checked."""
 
 import io
+import json
 import runpy
 import sys
 import time
@@ -17,7 +18,9 @@ from tests.bench import (
     decode,
     device,
     diffusion,
+    export,
     job,
+    labelled_sets,
     large,
     lora,
     million,
@@ -80,39 +83,104 @@ def test_the_scoring_benchmark_runs():
 
 def test_the_search_benchmark_runs():
     result = search.run(images=600, repeat=1)
-    assert [row["images"] for row in result.rows] == ["600"] * 3
+    assert [row["images"] for row in result.rows] == ["600"] * 4
     assert result.gates[0].holds
     assert all(row["images / CPU-second"] > 0 for row in result.rows)
 
 
-@pytest.fixture
-def photo_sets(monkeypatch):
-    """A set of three classes as random features, in place of photographs."""
+def photo_set(train, test):
+    """A set of three classes as random features, in place of photographs; so many images of a class in each split."""
     world = World(3, image_noise=0.3)
-    images = {split: world.images(torch.arange(3).repeat(count)) for split, count in (("train", 20), ("test", 30))}
+    images = {split: world.images(torch.arange(3).repeat(count)) for split, count in (("train", train), ("test", test))}
     features = {split: of_split.features.numpy() for split, of_split in images.items()}
     labels = {split: of_split.labels.numpy() for split, of_split in images.items()}
-    photos = PhotoSet("tiny", space(3), world.text, 100.0, features, labels)
+    return PhotoSet("tiny", space(3), world.text, 100.0, features, labels)
+
+
+@pytest.fixture
+def photo_sets(monkeypatch):
     for module in (suggestion, random_labels):
-        monkeypatch.setattr(module, "find_sets", lambda names: [photos])
-    monkeypatch.setitem(random_labels.BUDGETS, "tiny", 4)
+        monkeypatch.setattr(module, "find_sets", lambda names: [photo_set(20, 30)])
 
 
-def test_the_suggestion_benchmark_runs(photo_sets):
-    rows = suggestion.run(images=100, repeat=2, rounds=2).rows
+def test_the_suggestion_benchmark_runs(photo_sets, capsys):
+    result = suggestion.run(images=100, repeat=2, rounds=2)
+    rows = result.rows
     assert [(row["first labels"], row["labels"]) for row in rows] == [
         ("no label", "3"),
         ("no label", "6"),
         ("one a class", "6"),
         ("one a class", "9"),
     ]
-    assert all(row[name] > 33 for row in rows for name in (suggestion.OURS, *suggestion.BASELINES))
+    assert all(row[name] > 33 for row in rows for name in suggestion.STRATEGIES)
+    assert [gate.claim.split(",")[0] for gate in result.gates] == [
+        "points above random",
+        "points above random",
+        "points above margin",
+        "points above TypiClust",
+    ]
+    steps = capsys.readouterr().err.splitlines()
+    assert [step.split(" after")[0] for step in steps] == [f"{done} of 4" for done in range(1, 5)]
+
+
+def test_the_parts_of_suggestions_are_compared(photo_sets):
+    rows = suggestion.run_parts(images=100, repeat=1, rounds=2).rows
+    assert [row["set"] for row in rows] == ["tiny"] * 4 + ["mean"]
+    assert all(row[name] > 33 for row in rows for name in suggestion.PARTS)
+
+
+def test_curves_end_where_half_of_the_archive_is_labelled(photo_sets):
+    rows = suggestion.run(images=100, repeat=1, rounds=9).rows
+    assert [row["labels"] for row in rows if row["first labels"] == "no label"] == ["3", "6", "12", "24"]
+
+
+@pytest.mark.parametrize(("train", "archive", "measured"), [(20, 60, 90), (10, 45, 45), (0, 45, 45)])
+def test_sets_with_little_to_choose_from_are_halved(train, archive, measured):
+    halves = suggestion._archive(photo_set(train, 30), 1000, seed=0)
+    assert [len(labels) for _, labels in halves] == [archive, measured]
 
 
 def test_the_benchmark_of_random_labels_runs(photo_sets):
     rows = random_labels.run(images=100, repeat=2).rows
     assert [row["archive"] for row in rows] == list(random_labels.ARCHIVES)
     assert all(row["half random"] > 50 for row in rows)
+
+
+def test_random_labels_are_measured_only_where_there_is_enough_to_choose_from(monkeypatch):
+    sets = {"few": photo_set(3, 30), "enough": photo_set(4, 30)}
+    monkeypatch.setattr(random_labels, "find_sets", lambda names: list(sets.values()))
+    assert len(random_labels.run(images=100, repeat=1).rows) == len(random_labels.ARCHIVES)
+
+
+@pytest.fixture
+def picture_folder(monkeypatch, tmp_path):
+    """A folder with a set with splits and one without, and an empty cache of features."""
+    for name, splits in {"split": ("train", "test"), "whole": ("all",)}.items():
+        write_photographs(tmp_path / "sets" / name, count=4, width=40, height=30)
+        listed = [[path.name, index % 2] for index, path in enumerate(sorted((tmp_path / "sets" / name).glob("*.jpg")))]
+        content = {"classes": ["red", "blue"]} | dict.fromkeys(splits, listed)
+        (tmp_path / "sets" / name / "splits.json").write_text(json.dumps(content))
+    monkeypatch.setenv("FEWSHOT_BENCH_DATA", str(tmp_path / "sets"))
+    monkeypatch.setattr(labelled_sets, "CACHE", tmp_path / "cache")
+    return tmp_path
+
+
+def test_photographs_are_embedded_once(picture_folder, capsys):
+    found = labelled_sets.find_sets()
+    assert [(photos.name, len(photos.labels["train"]), len(photos.labels["test"])) for photos in found] == [
+        ("split", 4, 4),
+        ("whole", 0, 4),
+    ]
+    assert "embedding whole" in capsys.readouterr().err
+    assert (labelled_sets.find_sets()[1].features["test"] == found[1].features["test"]).all()
+    assert capsys.readouterr().err == ""
+    assert len(list((picture_folder / "cache").iterdir())) == 2
+
+
+def test_a_folder_without_sets_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("FEWSHOT_BENCH_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"splits\.json"):
+        labelled_sets.find_sets()
 
 
 @pytest.mark.slow
@@ -313,3 +381,11 @@ def test_the_report_benchmark_runs():
     assert result.rows[0]["images"] == 5000
     assert result.rows[0]["MiB"] > 0
     assert len(result.gates) == 2
+
+
+def test_the_export_benchmark_runs():
+    few = [each for each in export.CONTENDERS if each.name in ("csv", "huggingface", "labelstudio --links")]
+    result = export.run(images=1000, repeat=1, contenders=few)
+    assert len(result.rows) == 8
+    assert all(row["peak MiB"] > 0 and row["MiB written"] > 0 for row in result.rows)
+    assert len(result.gates) == 3

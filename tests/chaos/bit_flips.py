@@ -33,7 +33,7 @@ from ray_jobs.results import EvaluationResult
 from tests.chaos.flip_world import FlipWorld, Kind, MadeAnewError, kinds, plain, write_world
 from tests.ray_jobs.place import fewshot
 
-MEASURED = re.compile(r"/lease/|/(?:probe|load)\.json$")
+MEASURED = re.compile(r"/lease/|/(?:probe|load|work)\.json$|/report/work\.html$")
 """Objects that are not the same whenever they are made."""
 
 Outcome = Literal["named", "made anew", "unread", "same", "WRONG", "UNNAMED"]

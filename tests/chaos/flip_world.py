@@ -28,6 +28,7 @@ from ray_jobs.report.report_files import stored_job
 from ray_jobs.results import ClassificationMetrics, EvaluationResult, RunPlan
 from ray_jobs.results.cell_result import CellResult
 from ray_jobs.results.json_format import JsonDocument
+from ray_jobs.results.run_work import RunWork
 from ray_jobs.results.stage_load import RunLoad
 from ray_jobs.steps.adapter_files import get_adapter
 from ray_jobs.steps.latents import get_latents
@@ -139,10 +140,11 @@ def kinds(spec: ClipSpec) -> list[Kind]:
         Kind("probe", "(?:runs|cascades)/.*/probe.json", get_rate),
         Kind("plan", f"{run}/plan.json", _document(RunPlan)),
         Kind("load", f"{run}/load.json", _document(RunLoad)),
+        Kind("work", f"{run}/work.json", _document(RunWork)),
         Kind("metrics", "runs/test-c[^/]*/metrics.json", _document(ClassificationMetrics)),
         Kind("metrics of evaluations", "runs/test-e[^/]*/metrics.json", _document(EvaluationResult)),
         Kind("job file", f"{run}/job.toml", lambda store, path: stored_job(store, _run_of(path))),
-        Kind("report", f"{run}/report/index.html", None),
+        Kind("report", f"{run}/report/(?:index|work).html", None),
         Kind("tables as Parquet", f"{run}/(?:table|cells|per_class|cascades).parquet", get_table),
         Kind("tables as text", f"{run}/.*(?:csv|md)", None),
         Kind("latest runs", "latest.json", _document(LatestRuns)),

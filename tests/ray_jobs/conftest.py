@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -58,5 +59,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Place
     """The same with the job done. Shared: leave it as it is."""
     place = Place(tmp_path_factory.mktemp("finished"), tiny_clip).fill()
     place.write_job(archive={"labels": str(place.truth)})
+    assert place.classify().code == 0
+    return place
+
+
+@pytest.fixture
+def copied(finished: Place, tmp_path: Path) -> Place:
+    """A copy of the finished place, to write labels in, with a run of its own archive."""
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    place = Place(tmp_path / "copy", finished.clip)
+    place.write_job()
     assert place.classify().code == 0
     return place

@@ -2,15 +2,20 @@
 "use strict";
 
 const MATCHES = 8;
+const RETRY_MS = 2000;
 const body = document.body.dataset;
 const byId = (id) => document.getElementById(id);
 const grid = byId("grid");
 const items = grid ? [...grid.children] : [];
+byId("no-script").remove();
 const statusLine = byId("status");
 const dialogs = { classes: byId("classes"), closer: byId("closer"), keys: byId("keys") };
 const states = items.map(() => null); // null; "marked"; or {answer, label}
+const missing = new Set(); // Positions whose picture the server did not send.
 let selected = 0;
+let isChosen = false; // Whether the selected image was gone to and has no answer since: letters are of its class.
 let sending = false;
+let wake = null; // Ends the pause before a decision is sent again: wake(true) sends it at once, wake(false) gives up.
 let labels = null;
 let matches = [];
 let chosen = 0;
@@ -51,6 +56,22 @@ function moved(position, key, count, columns) {
 
 // The screen.
 
+/** Whether letters search a class; if not, they choose the image with that letter. */
+function lettersSearch() {
+  return isChosen || body.blind === "true" || items.length <= 1;
+}
+
+function showLetters() {
+  body.letters = lettersSearch() ? "class" : "image";
+  if (items.length > 1 && body.blind !== "true")
+    byId("letters").textContent = isChosen ? "Letters: its class. Esc: letters choose an image." : "Letters: choose an image.";
+}
+
+function choose(position) {
+  isChosen = true;
+  select(position);
+}
+
 function columns() {
   const top = items[0].offsetTop;
   const second = items.findIndex((item) => item.offsetTop !== top);
@@ -78,7 +99,7 @@ function show(position) {
   const label = item.querySelector(".label bdi");
   label.textContent = state === null ? item.dataset.proposed : state === "marked" ? `not ${item.dataset.proposed || "sure"}` : described(position);
   item.querySelector(".score").hidden = state !== null;
-  const shown = [...item.querySelectorAll(".hint, .label, .why")].map((part) => part.innerText.trim()).filter(Boolean).join(" ");
+  const shown = [...item.querySelectorAll(".hint, .label, .why")].map((part) => part.innerText.trim()).filter(Boolean).join(" ").replace("⇧", "Shift ");
   const said = state === "marked" ? ", marked" : state === null && !item.dataset.proposed ? ", no answer yet" : "";
   item.setAttribute("aria-label", `${shown}${said}, ${position + 1} of ${items.length}, ${item.dataset.key}`);
 }
@@ -89,6 +110,7 @@ function select(position) {
   items[selected].setAttribute("data-current", "");
   grid.setAttribute("aria-activedescendant", items[selected].id);
   items[selected].scrollIntoView({ block: "nearest" });
+  showLetters();
   const detail = byId("detail");
   detail.replaceChildren();
   const key = document.createElement("bdi");
@@ -120,12 +142,16 @@ function answer(positions, state) {
   }
   say(`${positions.length === 1 ? items[positions[0]].dataset.key : `${positions.length} images`}: ${described(positions[0])}`);
   const open = states.findIndex((each, position) => position > selected && each === null);
+  isChosen = false;
   if (body.blind === "true" && open >= 0) select(open);
+  showLetters();
   grid.focus();
 }
 
 function toggle(position) {
   states[position] = states[position] === null ? "marked" : null;
+  isChosen = false;
+  showLetters();
   show(position);
   say(`${position + 1}: ${described(position)}`);
 }
@@ -144,10 +170,26 @@ function answers() {
 
 // Requests.
 
+/** Send a decision until it is stored. Return false where it is refused, or the person goes back to the screen. */
 async function post(path, content) {
   if (sending) return false;
   sending = true;
   document.body.setAttribute("aria-busy", "true");
+  let failure = await send(path, content);
+  while (failure?.isTemporary) {
+    say(`Not stored yet: ${failure.text}. It is sent again until it is stored; Esc goes back to the screen.`);
+    if (!(await pause())) break;
+    failure = await send(path, content);
+  }
+  if (failure === null) return true;
+  say(`Not stored: ${failure.text}`);
+  sending = false;
+  document.body.removeAttribute("aria-busy");
+  return false;
+}
+
+/** Send once. Return null if it is stored, or what failed, and whether that can pass by itself. */
+async function send(path, content) {
   try {
     const response = await fetch(path, {
       method: "POST",
@@ -155,19 +197,31 @@ async function post(path, content) {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(content),
     });
-    if (response.ok) return true;
-    say(`Not stored: ${(await response.text()).trim()}`);
+    if (response.ok) return null;
+    return { text: (await response.text()).trim(), isTemporary: response.status === 403 }; // Another server's cookie.
   } catch {
-    say("Not stored: the server does not answer. Start fewshot review again on the same port, open its URL in another tab, and press Enter here.");
+    return {
+      text: "the server does not answer. Start fewshot review again on the same port, and open its URL in another tab",
+      isTemporary: true,
+    };
   }
-  sending = false;
-  document.body.removeAttribute("aria-busy");
-  return false;
+}
+
+function pause() {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => wake(true), RETRY_MS);
+    wake = (again) => {
+      clearTimeout(timer);
+      wake = null;
+      resolve(again);
+    };
+  });
 }
 
 async function accept() {
   const given = answers();
   if (!given.length) return say("No image has an answer yet.");
+  if (missing.size) return say(withoutPictures());
   const { screen, kind, name, after, index } = body;
   if (await post("/decide", { screen, kind, name, after, index, answers: given })) {
     const isDone = given.length === items.length;
@@ -191,11 +245,18 @@ async function openClasses(typed) {
   dialogs.classes.showModal();
   byId("typed").value = typed;
   byId("typed").focus();
-  if (labels === null) {
-    const response = await fetch("/labels", { credentials: "same-origin" });
-    labels = response.ok ? await response.json() : [];
-  }
   list();
+  while (labels === null && dialogs.classes.open) {
+    labels = await readLabels();
+    byId("no-labels").hidden = labels !== null;
+    if (labels === null) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    else list();
+  }
+}
+
+async function readLabels() {
+  const response = await fetch("/labels", { credentials: "same-origin" }).catch(() => null);
+  return response?.ok ? response.json().catch(() => null) : null;
 }
 
 function list() {
@@ -235,7 +296,10 @@ function take(place) {
   const [name] = matches[place];
   dialogs.classes.close();
   if (body.page === "screen") answer(targets(), { answer: "label", label: name });
-  else location.assign(`/screen?${new URLSearchParams({ kind: "class", name })}`);
+  else {
+    sending = true; // No key counts until the screen is there.
+    location.assign(`/screen?${new URLSearchParams({ kind: "class", name })}`);
+  }
 }
 
 function inClasses(event) {
@@ -252,6 +316,57 @@ function inClasses(event) {
   }
 }
 
+// Pictures.
+
+function withoutPictures() {
+  return `${missing.size} pictures are missing: the server does not answer. Start fewshot review again on the same port, and open its URL in another tab.`;
+}
+
+/** An image that cannot be read is unreadable; one that a server did not send is asked for again. */
+async function lost(position, picture) {
+  const response = await fetch(picture.src, { credentials: "same-origin" }).catch(() => null);
+  if (!picture.isConnected) return;
+  if (response?.status === 422) {
+    picture.parentElement.textContent = "cannot be read";
+    states[position] = { answer: "unreadable" };
+    found(position);
+    show(position);
+    return;
+  }
+  missing.add(position);
+  say(withoutPictures());
+  setTimeout(() => (picture.src = picture.getAttribute("src")), RETRY_MS);
+}
+
+function found(position) {
+  if (missing.delete(position) && !missing.size) say("");
+}
+
+/** List the examples that are most similar to an image, or the reason why there are none. */
+async function showNearest(list, id) {
+  list.dataset.of = id;
+  list.replaceChildren();
+  const response = await fetch(`/nearest/${body.index}/${id}`, { credentials: "same-origin" }).catch(() => null);
+  const { examples, problem } = response?.ok ? await response.json() : { examples: [], problem: "the server does not answer" };
+  if (list.dataset.of === id) list.replaceChildren(...examples.map(exampleItem), ...(problem ? [noExamples(problem)] : []));
+}
+
+function exampleItem({ number, image, label, similarity }) {
+  const [item, picture, name] = ["li", "img", "bdi"].map((tag) => document.createElement(tag));
+  picture.src = `/example/${body.index}/${number}`;
+  picture.alt = "";
+  name.textContent = label;
+  item.title = image;
+  item.append(picture, name, ` ${similarity.toFixed(2)}`);
+  return item;
+}
+
+function noExamples(reason) {
+  const item = document.createElement("li");
+  item.textContent = reason;
+  return item;
+}
+
 // Keys.
 
 const COMMANDS = {
@@ -265,16 +380,19 @@ const COMMANDS = {
     byId("closer-picture").src = `/large/${body.index}/${id}`;
     byId("closer-picture").alt = key;
     dialogs.closer.showModal();
+    if (body.blind !== "true") showNearest(byId("closer-nearest"), id);
   },
 };
 
 function onScreen(event) {
   const { key } = event;
   if (event.target.closest?.("a, button") && (key === "Enter" || key === " ")) return;
-  const hint = event.shiftKey && /^[A-Z]$/.test(key) ? key.charCodeAt(0) - 65 : -1;
-  if (key.startsWith("Arrow")) select(moved(selected, key, items.length, columns()));
-  else if (hint >= 0) {
-    if (hint < items.length) select(hint);
+  const hint = event.shiftKey || !lettersSearch() ? items.findIndex((item) => item.dataset.hint === key) : -1;
+  if (key.startsWith("Arrow")) choose(moved(selected, key, items.length, columns()));
+  else if (hint >= 0) choose(hint);
+  else if (key === "Escape") {
+    isChosen = false;
+    showLetters();
   } else if (/^[1-9]$/.test(key)) {
     const top = JSON.parse(items[selected].dataset.top)[Number(key) - 1];
     if (top) answer([selected], { answer: "label", label: top[0] });
@@ -284,13 +402,15 @@ function onScreen(event) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || sending) return;
+  if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
+  if (wake && (event.key === "Enter" || event.key === "Escape")) wake(event.key === "Enter");
+  if (sending) return;
   if (dialogs.classes.open) return inClasses(event);
   if (dialogs.closer.open || dialogs.keys.open) return;
   if (event.key === "?") return dialogs.keys.showModal();
   if (event.key === "u") return undo();
   if (items.length) onScreen(event);
-  const isSearch = event.key === "/" || (/^\p{L}$/u.test(event.key) && !event.shiftKey);
+  const isSearch = event.key === "/" || (/^\p{L}$/u.test(event.key) && !event.shiftKey && lettersSearch());
   if (isSearch && !event.defaultPrevented && (items.length || body.page === "home")) {
     event.preventDefault();
     openClasses(event.key === "/" ? "" : event.key);
@@ -308,18 +428,18 @@ window.addEventListener("pageshow", (event) => {
 if (items.length) {
   items.forEach((item, position) => {
     item.addEventListener("click", () => {
-      select(position);
+      choose(position);
       toggle(position);
     });
-    item.querySelector("img").addEventListener("error", () => {
-      item.querySelector(".picture").textContent = "cannot be read";
-      states[position] = { answer: "unreadable" };
-      show(position);
-    });
+    const picture = item.querySelector("img");
+    picture.addEventListener("load", () => found(position));
+    picture.addEventListener("error", () => lost(position, picture));
+    if (picture.complete && !picture.naturalWidth) lost(position, picture);
     show(position);
   });
   select(0);
   grid.focus({ preventScroll: true });
+  if (byId("nearest")) showNearest(byId("nearest"), items[0].dataset.id);
   window.addEventListener("load", () => {
     for (const id of body.following.split(" ").filter(Boolean)) new Image().src = `/${body.kind === "large" ? "large" : "picture"}/${body.index}/${id}`;
   });

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from fewshot.audit.betting import Bets, log_capital, lower_bound, upper_bound
+from fewshot.audit.betting import LARGEST, PARTS, Bets, _best_bets, log_capital, lower_bound, upper_bound
 from fewshot.audit.guesses import Strata, guessed_bets
 from tests.fewshot.audit.replays import Archive
 
@@ -95,3 +97,58 @@ def test_bounds_of_a_complete_sample_meet():
 def test_nothing_is_known_without_rows():
     bets = Bets.without_guesses(np.zeros(0), planned=10, population=10)
     assert (lower_bound(bets, alpha=0.025), upper_bound(bets, alpha=0.025)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("at", [4, 20, 59])
+def test_neither_guess_nor_bet_sees_the_row_it_is_about(at):
+    archive, rows = Archive.random(500), np.arange(60)
+    before = bets_on(archive, rows, known=4)
+    score, truth = archive.score.copy(), archive.truth.copy()
+    truth[at:60] = np.where(archive.right[at:60], "none", archive.label[at:60])  # All that follows is otherwise.
+    after = bets_on(replace(archive, score=score, truth=truth), rows, known=4)
+    seen = at - 4 + 1
+    for name in ("guess", "mean_guess", "least_guess", "greatest_guess"):
+        assert (getattr(before, name)[:seen] == getattr(after, name)[:seen]).all()
+    assert (_best_bets(before, ALPHA)[:seen] == _best_bets(after, ALPHA)[:seen]).all()
+
+
+def test_the_mean_of_the_guesses_is_that_of_all_rows_that_are_left():
+    archive, rows = Archive.random(300), np.arange(40)
+    bets = bets_on(archive, rows, known=4)
+    for number in (0, 10, 35):
+        drawn = 4 + number
+        guesses = []
+        for row in range(drawn, 300):  # What the guess would be, if this row came next.
+            order = np.concatenate([rows[:drawn], [row]])
+            guesses.append(bets_on(archive, order, known=4, planned=40).guess[number])
+        assert bets.mean_guess[number] == pytest.approx(np.mean(guesses))
+        assert bets.least_guess[number] <= min(guesses)
+        assert bets.greatest_guess[number] >= max(guesses)
+
+
+def test_the_largest_bet_does_not_ruin():
+    bets = Bets.without_guesses(np.zeros(1), planned=1e-6, population=100)
+    assert log_capital(bets, 0.4, alpha=0.05) == pytest.approx(np.log(1.0 - LARGEST))
+    assert sum(PARTS) == 1.0
+
+
+def test_a_bet_is_on_the_difference_from_what_is_expected_of_the_next_row():
+    bets = Bets.without_guesses(np.array([1.0, 1.0]), planned=1e-6, population=4, known=1, known_sum=0.0)
+    first, second = 0.6 * 4 / 3, (0.6 * 4 - 1) / 2  # N m, less what was seen, over what is left.
+    gains = [np.log1p(LARGEST * (1.0 - mean) / mean) for mean in (first, second)]
+    assert log_capital(bets, 0.6, alpha=0.05) == pytest.approx(np.cumsum(gains))
+
+
+def test_a_mean_that_the_rows_so_far_exceed_is_impossible():
+    bets = Bets.without_guesses(np.ones(5), planned=10, population=10)
+    assert np.isinf(log_capital(bets, 0.25, alpha=0.05)[2:]).all()
+    assert lower_bound(bets, alpha=1e-9) == 0.5
+
+
+def test_the_complement_bets_on_what_is_lacking():
+    bets = bets_on(Archive.random(300), np.arange(40), known=4)
+    twice = bets.complement().complement()
+    for name in ("value", "guess", "mean_guess", "least_guess", "greatest_guess", "known_sum"):
+        assert getattr(twice, name) == pytest.approx(getattr(bets, name))
+    assert (bets.complement().least_guess <= bets.complement().guess).all()
+    assert bets.complement().known_sum == bets.known - bets.known_sum

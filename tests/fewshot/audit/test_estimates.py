@@ -2,10 +2,11 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import beta, binom
+from scipy.stats import t as student
 
 from fewshot.audit import Strata
-from fewshot.audit.estimates import _corrected_mean, _slope, estimate_mean, estimate_ratio, exact_interval
+from fewshot.audit.estimates import _corrected_mean, _halves, _slope, estimate_mean, estimate_ratio, exact_interval
 from tests.fewshot.audit.replays import Archive, index
 
 VALUES = np.array([1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0])
@@ -113,3 +114,66 @@ def test_intervals_hold_for_a_fixed_number_of_rows(rows, bias, size):
         found = estimate_mean(right[drawn], archive.score[drawn], stratum[drawn], strata)
         covered.append(found is not None and found.low <= right.mean() <= found.high)
     assert np.mean(covered) >= 0.92  # 0.95 less two and a half standard errors of 300.
+
+
+TWO = Strata(np.array([100, 300]), np.zeros(2), np.zeros(2), np.zeros(2))
+TWO_DRAWN = np.repeat([0, 1], [20, 40])
+
+
+def plain_variance(value, stratum=TWO_DRAWN, rows=(100, 300)):
+    """The variance of a stratified mean, stratum by stratum."""
+    found = 0.0
+    for number, N in enumerate(rows):
+        own = value[stratum == number]
+        n = len(own)
+        found += (N / sum(rows)) ** 2 * (1 - n / N) * own.var(ddof=1) / n
+    return found
+
+
+def test_a_ratio_weighs_strata_by_their_rows():
+    part = (TWO_DRAWN == 0).astype(float)  # A third of the sample, and a quarter of the archive.
+    assert estimate_ratio(part, np.ones(60), TWO_DRAWN, TWO).value == pytest.approx(0.25)
+
+
+def test_the_interval_of_a_mean_is_students():
+    value = (np.random.default_rng(0).random(60) < 0.6).astype(float)
+    found = estimate_mean(value, np.zeros(60), TWO_DRAWN, TWO, alpha=0.1)
+    mean = 0.25 * value[:20].mean() + 0.75 * value[20:].mean()
+    reach = student.ppf(0.95, 58) * plain_variance(value) ** 0.5
+    assert (found.value, found.low, found.high) == pytest.approx((mean, mean - reach, mean + reach))
+
+
+def test_the_interval_of_a_ratio_is_that_of_its_linear_part():
+    rng = np.random.default_rng(1)
+    whole = (rng.random(60) < 0.8).astype(float)
+    part = whole * (rng.random(60) < 0.5)
+    weight = np.where(TWO_DRAWN == 0, 0.25 / 20, 0.75 / 40)
+    total = weight @ whole
+    ratio = weight @ part / total
+    found = estimate_ratio(part, whole, TWO_DRAWN, TWO, alpha=0.1)
+    reach = student.ppf(0.95, 58) * plain_variance((part - ratio * whole) / total) ** 0.5
+    assert (found.value, found.low, found.high) == pytest.approx((ratio, ratio - reach, ratio + reach))
+
+
+def test_few_wrong_answers_take_the_exact_interval_of_as_many_rows_as_their_variance_says():
+    value = np.ones(60)
+    value[[3, 25, 50]] = 0.0
+    found = estimate_mean(value, np.zeros(60), TWO_DRAWN, TWO)
+    mean = 0.25 * 19 / 20 + 0.75 * 38 / 40
+    rows = mean * (1 - mean) / plain_variance(value) * (student.ppf(0.975, 59) / student.ppf(0.975, 58)) ** 2
+    rows = min(rows, 60 / (1 - 60 / 400))
+    low = beta.ppf(0.025, mean * rows, rows - mean * rows + 1)
+    high = beta.ppf(0.975, mean * rows + 1, rows - mean * rows)
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_right_answers_alone_leave_the_exact_interval_of_the_rows_that_are_left():
+    found = estimate_mean(np.ones(60), np.zeros(60), TWO_DRAWN, TWO)
+    assert found.high == 1.0
+    assert found.low == pytest.approx(0.025 ** (1 / (60 / (1 - 60 / 400))))
+
+
+def test_halves_are_even_in_each_stratum_and_together():
+    half = _halves(np.repeat(np.arange(6), 5), 6)
+    assert all(abs(half[start : start + 5].sum() - 2.5) == 0.5 for start in range(0, 30, 5))
+    assert half.sum() == 15

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from fewshot.audit import NO_ANSWER, Answer, Answered, answers_needed, error_limit, find
+from fewshot.audit.betting import PARTS, Bets, log_capital, lower_bound, upper_bound
+from fewshot.audit.draw import THRESHOLDS
+from fewshot.audit.findings import _share
 from tests.fewshot.audit.replays import Archive, index
 
 
@@ -176,3 +179,68 @@ def test_so_many_right_answers_are_enough():
 def test_rows_are_those_of_the_archive(archive):
     draw = archive.draw(50)
     assert all(row.label == archive.label[index(row.image)] for row in draw.rows)
+
+
+def made_up(score, right):
+    """An archive of one class, all labels given, whose scores and right predictions are given."""
+    label = np.full(len(score), "c0")
+    return Archive(np.full(len(score), "ok"), label, np.where(right, label, "c1"), score)
+
+
+def test_a_complete_audit_passes_every_threshold_until_one_has_too_many_errors():
+    rng = np.random.default_rng(0)
+    score = rng.random(400)
+    archive = made_up(score, rng.random(400) < score**0.3)
+    limit = error_limit(archive.audit(400), 0.15, confidence=0.9)
+    passing = []
+    for threshold in reversed(THRESHOLDS):
+        kept = score >= threshold
+        if kept.sum() < max(1.5 * limit.needed / 400, 0.15) * 400:
+            continue
+        if (~archive.right[kept]).mean() > 0.15:
+            break
+        passing.append(threshold)
+    assert passing
+    assert limit.threshold == passing[-1]
+    assert (limit.answered, limit.wrong) == ((score >= passing[-1]).sum(), (~archive.right)[score >= passing[-1]].sum())
+
+
+def test_no_threshold_below_one_that_fails_is_taken():
+    score = np.random.default_rng(0).random(2000)
+    archive = made_up(score, score < 0.8)  # The most certain ones are wrong; of all, a fifth.
+    assert error_limit(archive.audit(600), 0.4, confidence=0.9).threshold is None
+
+
+def test_the_strictest_threshold_is_tested_first():
+    rng = np.random.default_rng(0)
+    score = rng.random(2000)
+    archive = made_up(score, (score > 0.5) | (rng.random(2000) < 0.3))
+    limit = error_limit(archive.audit(600), 0.1, confidence=0.9)
+    assert 0.4 < limit.threshold < 0.6
+
+
+def test_a_threshold_passes_with_the_answer_at_which_its_bet_does():
+    audit = made_up(np.full(5000, 0.9), np.full(5000, True)).audit(120)
+
+    def passes(count):
+        return error_limit(replace(audit, answers=audit.answers[:count]), 0.1, confidence=0.9).threshold is not None
+
+    def capital(count):
+        return log_capital(Bets.without_guesses(np.ones(count), planned=120, population=5000), 0.9, alpha=0.1)[-1]
+
+    first = next(count for count in range(1, 121) if passes(count))
+    assert capital(first - 1) < np.log(10) <= capital(first)
+
+
+def test_both_bounds_share_the_probability_of_failure():
+    bets = Bets.without_guesses(np.tile([1.0, 1.0, 0.0], 20), planned=60, population=500)
+    share = _share([None, None], [bets, bets], alpha=0.1)
+    assert (share.low, share.high) == (lower_bound(bets, alpha=0.05), upper_bound(bets, alpha=0.05))
+
+
+def test_so_many_answers_and_no_fewer_show_an_error_rate():
+    needed = answers_needed(0.1, confidence=0.9)
+    for count, is_enough in ((needed, True), (needed - 1, False)):
+        bets = Bets.without_guesses(np.ones(count), planned=1e-6, population=10**9)
+        least = log_capital(bets, 0.9, alpha=0.1)[-1]  # Each of the three bets is the largest one.
+        assert (least + np.log(PARTS[-1]) >= np.log(10)) == is_enough

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.ray_jobs.place import CLASSES, Place, fewshot, write_table
-
-
-@pytest.fixture
-def place(finished: Place, tmp_path: Path) -> Place:
-    """A copy of the finished place, to write labels in."""
-    shutil.copytree(finished.folder, tmp_path / "copy")
-    place = Place(tmp_path / "copy", finished.clip)
-    place.write_job()
-    assert place.classify().code == 0
-    return place
+from tests.ray_jobs.place import CLASSES, fewshot, write_table
 
 
 def fill(table: Path) -> list[dict[str, str]]:
@@ -33,62 +24,98 @@ def fill(table: Path) -> list[dict[str, str]]:
     return rows
 
 
-def test_a_run_is_audited(place):
-    table = place.folder / "audit.csv"
-    first = fewshot("audit", str(place.output), "--n", "30", "--table", str(table))
+def test_a_run_is_audited(copied):
+    table = copied.folder / "audit.csv"
+    first = fewshot("audit", str(copied.output), "--n", "30", "--table", str(table))
     assert (first.code, first.result["images"], first.result["unreadable"]) == (0, 18, 2)
     assert first.result["estimates"] is None
     assert "nothing is known about the accuracy" in first.messages
     rows = fill(table)
     assert all(Path(row["url"]).exists() and row["reason"] == "audit" for row in rows)
-    assert fewshot("labels", "import", str(place.output), str(table)).result["written"] == 18
-    second = fewshot("audit", str(place.output))
+    assert fewshot("labels", "import", str(copied.output), str(table)).result["written"] == 18
+    second = fewshot("audit", str(copied.output))
     accuracy = second.result["estimates"]["accuracy"]
     assert accuracy["value"] == pytest.approx(accuracy["low"]) == pytest.approx(accuracy["high"])
     assert "right predictions" in second.messages
-    again = fewshot("audit", str(place.output), "--table", str(table))
+    run = Path(copied.output, "runs", second.result["run"])
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["audit"]["accuracy"] == accuracy
+    assert (metrics["audit"]["draw"], metrics["audit"]["answered"]) == (second.result["draw"], 18)
+    assert metrics["held_out"]["images"] > 0
+    done = copied.classify()
+    assert (done.result["did"], done.result["audit"]) == ("nothing", metrics["audit"])
+    assert "by an audit of 18 of 18 images, right predictions" in done.messages
+    assert fewshot("verify", str(copied.output)).code == 0
+    again = fewshot("audit", str(copied.output), "--table", str(table))
     assert (again.code, again.result) == (2, None)
     assert "exists; name another file" in again.messages
 
 
-def test_examples_in_the_archive_are_left_out(place):
-    examples = place.folder / "examples.csv"
+def test_no_table_is_written_into_the_archive(copied):
+    before = sorted(copied.archive.rglob("*"))
+    inside = str(copied.archive / "new.csv")
+    for words in (
+        ("audit", copied.output, "--n", "30", "--table", inside),
+        ("labels", "export", copied.output, inside),
+        ("suggest", copied.output, "--n", "3", "--csv", inside),
+        ("search", copied.output, "--image", copied.archive / "photo_000.jpg", "--csv", inside),
+        ("export", copied.output, "--to", "csv", "--out", inside),
+    ):
+        done = fewshot(*words)
+        assert done.code == 2, words
+        assert "new.csv lies in the archive" in done.messages
+    assert sorted(copied.archive.rglob("*")) == before
+
+
+def test_examples_in_the_archive_are_left_out(copied):
+    examples = copied.folder / "examples.csv"
     chosen = {f"archive/photo_{i:03}.jpg": CLASSES[i % len(CLASSES)] for i in range(6)}
     write_table(examples, chosen.items())
-    place.write_job(support={"uri": str(examples)})
-    assert place.classify().code == 0
-    result = fewshot("audit", str(place.output), "--n", "30").result
+    copied.write_job(support={"uri": str(examples)})
+    assert copied.classify().code == 0
+    result = fewshot("audit", str(copied.output), "--n", "30").result
     assert (result["learned_from"], result["population"]) == (6, 12)
 
 
-def test_labels_that_were_learned_from_are_left_out_and_later_ones_are_not(place):
-    table = place.folder / "labels.csv"
+def test_labels_that_were_learned_from_are_left_out_and_later_ones_are_not(copied):
+    table = copied.folder / "labels.csv"
     write_table(table, {f"photo_{i:03}.jpg": CLASSES[i % len(CLASSES)] for i in range(4)}.items())
-    fewshot("labels", "import", str(place.output), str(table))
-    place.write_job(support={"labels": True})
-    assert place.classify().code == 0
+    fewshot("labels", "import", str(copied.output), str(table))
+    copied.write_job(support={"labels": True})
+    assert copied.classify().code == 0
     write_table(table, {f"photo_{i:03}.jpg": CLASSES[i % len(CLASSES)] for i in range(4, 9)}.items())
-    fewshot("labels", "import", str(place.output), str(table))
-    result = fewshot("audit", str(place.output), "--n", "30").result
+    fewshot("labels", "import", str(copied.output), str(table))
+    result = fewshot("audit", str(copied.output), "--n", "30").result
     assert (result["learned_from"], result["population"]) == (4, 14)
 
 
-def test_examples_that_are_gone_are_noted(place):
-    shutil.rmtree(place.examples)
-    result = fewshot("audit", str(place.output), "--n", "30")
-    assert (result.code, result.result["learned_from"]) == (0, 0)
-    assert "cannot be read now" in result.messages
+def test_labels_that_were_taken_back_after_the_run_are_left_out(copied):
+    table = copied.folder / "labels.csv"
+    write_table(table, {f"photo_{i:03}.jpg": CLASSES[i % len(CLASSES)] for i in range(4)}.items())
+    fewshot("labels", "import", str(copied.output), str(table))
+    copied.write_job(support={"labels": True})
+    assert copied.classify().code == 0
+    write_table(table, [("photo_000.jpg", "", "unknown")], ("image", "label", "answer"))
+    assert fewshot("labels", "import", str(copied.output), str(table)).result["replaced"] == 1
+    result = fewshot("audit", str(copied.output), "--n", "30").result
+    assert (result["learned_from"], result["population"]) == (4, 14)
 
 
-def test_a_newer_run_has_a_draw_of_its_own(place):
-    first = fewshot("audit", str(place.output), "--n", "30", "--table", str(place.folder / "audit.csv"))
-    fill(place.folder / "audit.csv")
-    fewshot("labels", "import", str(place.output), str(place.folder / "audit.csv"))
-    place.write_job(classifier={"method": "nearest_mean"})
-    assert place.classify().code == 0
-    second = fewshot("audit", str(place.output), "--n", "30")
+def test_an_audit_needs_no_examples(copied):
+    shutil.rmtree(copied.examples)
+    result = fewshot("audit", str(copied.output), "--n", "30")
+    assert (result.code, result.result["learned_from"], result.result["notes"]) == (0, 0, [])
+
+
+def test_a_newer_run_has_a_draw_of_its_own(copied):
+    first = fewshot("audit", str(copied.output), "--n", "30", "--table", str(copied.folder / "audit.csv"))
+    fill(copied.folder / "audit.csv")
+    fewshot("labels", "import", str(copied.output), str(copied.folder / "audit.csv"))
+    copied.write_job(classifier={"method": "nearest_mean"})
+    assert copied.classify().code == 0
+    second = fewshot("audit", str(copied.output), "--n", "30")
     assert second.result["draw"] != first.result["draw"]
     assert second.result["estimates"] is None
     assert "18 answers to another draw" in second.messages
-    old = fewshot("audit", f"{place.output}/runs/{first.result['run']}")
+    old = fewshot("audit", f"{copied.output}/runs/{first.result['run']}")
     assert old.result["answered"] == 18

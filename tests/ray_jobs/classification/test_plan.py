@@ -96,7 +96,7 @@ def test_a_plan_after_the_job_has_nothing_left(finished):
     assert outcome.result["run"] == str(finished.classify().run)
 
 
-def test_only_the_measured_load_differs_when_a_run_is_made_anew(place, monkeypatch):
+def test_only_what_is_measured_differs_when_a_run_is_made_anew(place, monkeypatch):
     results = []
     for decoding in (1.0, 3.0):
         seconds = {"active": 4.0, "decoding": decoding, "device": 2.0}
@@ -107,7 +107,7 @@ def test_only_the_measured_load_differs_when_a_run_is_made_anew(place, monkeypat
         assert load.sentence() in done.messages
         results.append({path: path.read_bytes() for path in done.run.rglob("*") if path.suffix in FORMATS})
     first, second = results
-    assert {path.name for path in first if first[path] != second[path]} == {"load.json"}
+    assert {path.name for path in first if first[path] != second[path]} == {"load.json", "work.json", "work.html"}
     assert first.keys() == second.keys() >= {done.run / "metrics.json", done.run / "report/index.html"}
     for shown in (plan(place), fewshot("status", place.output)):
         assert "embedding was limited by decoding, busy 75% of the time" in " ".join(shown.messages.split())

@@ -101,7 +101,8 @@ def test_the_place_of_the_classifier_plays_no_part_in_the_run(classifier, elsewh
 def test_the_job_file_beside_the_results_resumes_the_run(classifier, elsewhere):
     outcome = write_job(elsewhere, classifier={"from": str(classifier)}).classify()
     stored = tomlkit.parse((outcome.run / "job.toml").read_text())
-    assert stored["classifier"] == {"from": str(classifier), "confidence": 0.9, "top": 5, "archive_sample": "keep"}
+    defaults = {"max_error_from": "examples", "confidence": 0.9, "top": 5, "archive_sample": "keep"}
+    assert stored["classifier"] == {"from": str(classifier)} | defaults
     assert stored["clip"]["model"] == str(elsewhere.clip)
     assert fewshot("classify", outcome.run / "job.toml").result["did"] == "nothing"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ray_jobs.drafting.draft_arguments import DraftArguments, default_name, default_output
 from ray_jobs.job_file.sections import JobSection
-from ray_jobs.preflight import lies_inside
+from ray_jobs.output.new_files import lies_inside
 
 
 @pytest.mark.parametrize(

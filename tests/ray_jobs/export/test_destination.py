@@ -10,12 +10,15 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 
 from ray_jobs.errors import JobError
 from ray_jobs.export.destination import MANIFEST
 from ray_jobs.export.exported_rows import ExportedRows
+from ray_jobs.export.format_table import FORMATS
 from tests.ray_jobs.export.exports import export, pictures, write_rows
 from tests.ray_jobs.written_run import RUN, WrittenRun
+from tests.strange_files import encode
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,36 @@ def test_a_killed_export_leaves_nothing_that_looks_complete(tmp_path, to):
     assert all(path.name.startswith(".tmp-") for path in (tmp_path / "place").iterdir())
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    tiny = encode(Image.new("RGB", (2, 2)), "PNG")
+    run = WrittenRun(tmp_path_factory.mktemp("many"))
+    return run.write({f"{index:04}.png": tiny for index in range(2000)}, kind="parquet")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["coco", "imagefolder", "huggingface", "fiftyone", "labelstudio"])
+def test_an_export_killed_halfway_leaves_the_earlier_one(many, tmp_path, to):
+    place = tmp_path / "place"
+    first = export(many, to, place / "out", min_score=0.999)
+    files = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    words = ["export", many.store.url(RUN), "--to", to, "--out", str(place / "out"), "--overwrite"]
+    process = subprocess.Popen([sys.executable, "-m", "ray_jobs", *words], stdout=-3, stderr=-3)
+    while sum(path.stat().st_size for path in place.glob(".tmp-*/**/*")) < 20_000 and to != "coco":
+        assert process.poll() is None
+        time.sleep(0.001)
+    while not any(path.stat().st_size for path in place.glob(".tmp-*")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = {path for path in place.rglob("*") if path.is_file() and ".tmp-" not in str(path)}
+    assert {path: path.read_bytes() for path in left} == files
+    assert not any(path.name == MANIFEST for path in place.glob(".tmp-*/*"))
+    again = export(many, to, place / "out", overwrite=True)
+    assert again.rows > first.rows
+
+
 @pytest.mark.parametrize("to", ["csv", "imagefolder"])
 def test_an_earlier_export_is_replaced_on_request_alone(run, tmp_path, to):
     export(run, to, tmp_path / "out", statuses=("ok", "abstained"))
@@ -109,9 +142,20 @@ def test_another_kind_of_place_is_refused(run, tmp_path, to, kind):
         export(run, to, out, overwrite=True)
 
 
-def test_a_place_in_the_archive_is_refused(run):
-    with pytest.raises(JobError, match="lies in the archive"):
-        export(run, "imagefolder", run.folder / "archive" / "sorted")
+@pytest.mark.parametrize("each", FORMATS, ids=lambda each: each.name)
+@pytest.mark.parametrize("place", ["archive", "output/predictions"])
+def test_a_place_among_images_or_results_is_refused(run, each, place):
+    before = sorted(run.folder.rglob("*"))
+    with pytest.raises(JobError, match=r"--out: .*/new lies in .*; name a place outside"):
+        export(run, each.name, run.folder / place / "new", overwrite=True)
+    assert sorted(run.folder.rglob("*")) == before
+
+
+def test_an_export_around_the_archive_is_not_replaced(tmp_path):
+    run = WrittenRun(tmp_path / "sorted").write(pictures("a.jpg"))
+    (tmp_path / "sorted" / MANIFEST).write_text("{}")
+    with pytest.raises(JobError, match="holds the archive"):
+        export(run, "xmp", tmp_path / "sorted", overwrite=True)
 
 
 def test_a_place_without_a_name_is_refused(run):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fewshot.errors import UnknownNameError
 from ray_jobs.errors import JobError
+from ray_jobs.output.feature_parts import read_parquet, write_parquet
 from tests.ray_jobs.export.exports import export, pictures, write_rows
 from tests.ray_jobs.place import fewshot, picture, put
 from tests.ray_jobs.written_run import RUN, WrittenRun
@@ -59,6 +60,11 @@ def test_a_score_at_the_limit_passes(run, out):
     assert export(run, "jsonl", out, min_score=score, overwrite=True).rows == 1
 
 
+def test_a_limit_is_rounded_as_scores_are(tmp_path, out):
+    run = write_rows(tmp_path / "run", 100)  # Scores of 0.00, 0.01 and so on; 0.7 as a float32 is below 0.7.
+    assert export(run, "csv", out, min_score=0.7).rows == 30
+
+
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
@@ -96,6 +102,16 @@ def test_images_that_are_gone_are_counted_and_named(tmp_path, out):
     assert not result.complete
     assert result.rows + result.unreadable == 3
     assert "has changed since it was classified" in result.unreadable_such_as[0]
+
+
+def test_an_image_with_another_key_is_not_taken_for_it(tmp_path, out):
+    run = WrittenRun(tmp_path / "run").write(pictures("a.jpg", "b.jpg"))
+    (part,) = run.store.list("predictions")
+    table = read_parquet(run.store.get(part))
+    swapped = table.set_column(0, table.schema.field("image"), pa.array(["b.jpg", "a.jpg"]))
+    run.store.put(part, write_parquet(swapped))
+    result = export(run, "imagefolder", out, statuses=("ok", "abstained"))
+    assert (result.rows, result.unreadable) == (0, 2)
 
 
 def test_an_archive_that_is_gone_is_an_error(tmp_path, out):

@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 from torchvision.datasets import ImageFolder
 
 from ray_jobs.errors import JobError
@@ -87,6 +88,15 @@ def test_jsonl_reads_back_equal(run, rows, tmp_path):
     assert len(pd.read_json(io.StringIO(text), lines=True)) == len(rows)
 
 
+def test_no_line_end_of_unicode_ends_a_line(tmp_path):
+    keys = ("a\u2028b.jpg", "a\u2029b.jpg", "a\x85b.jpg", "plain.jpg")
+    run = WrittenRun(tmp_path / "run", classes=("one\u2028two",)).write(pictures(*keys), kind="parquet")
+    assert export(run, "jsonl", tmp_path / "out").rows == 4
+    lines = (tmp_path / "out").read_text(encoding="utf-8").splitlines()  # At every line end of Unicode.
+    assert {json.loads(line)["top_labels"][0] for line in lines} == {"one\u2028two"}
+    assert len(lines) == 4
+
+
 def test_coco_has_what_its_specification_requires(run, labelled, images, tmp_path):
     export(run, "coco", tmp_path / "out.json")
     document = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
@@ -106,9 +116,8 @@ def test_coco_has_what_its_specification_requires(run, labelled, images, tmp_pat
 
 
 def test_pycocotools_reads_coco(run, labelled, tmp_path):
-    coco = pytest.importorskip("pycocotools.coco")
     export(run, "coco", tmp_path / "out.json", statuses=ALL_STATUSES)
-    read = coco.COCO(str(tmp_path / "out.json"))
+    read = COCO(str(tmp_path / "out.json"))
     assert len(read.getAnnIds()) == len(labelled)
     amber = read.getImgIds(catIds=read.getCatIds(catNms=["amber"]))
     expected = {key for key, row in labelled.items() if row["label"] == "amber"}
@@ -146,6 +155,17 @@ def test_links_take_the_place_of_copies(run, labelled, tmp_path):
         }
 
 
+def test_a_class_called_like_a_status_has_a_folder_of_its_own(tmp_path):
+    run = WrittenRun(tmp_path / "run", classes=("_abstained", "other")).write(pictures(*"abcdef"), kind="parquet")
+    export(run, "imagefolder", tmp_path / "out", statuses=("ok", "abstained"))
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        found = {(row["status"], row["label"], row["file"].partition("/")[0]) for row in csv.DictReader(file)}
+    expected = {("abstained", "", "_abstained"), ("ok", "_abstained", "_abstained-2"), ("ok", "other", "other")}
+    assert found == expected
+    names = json.loads((tmp_path / "out" / "classes.json").read_text())
+    assert names == {"_abstained-2": "_abstained", "other": "other"}
+
+
 def test_the_metadata_of_a_hugging_face_folder_name_its_files(run, labelled, tmp_path):
     export(run, "huggingface", tmp_path / "out")
     table = pq.read_table(tmp_path / "out" / "metadata.parquet").to_pylist()
@@ -157,7 +177,6 @@ def test_the_metadata_of_a_hugging_face_folder_name_its_files(run, labelled, tmp
 
 @pytest.mark.slow
 def test_datasets_reads_the_hugging_face_folder(run, labelled, tmp_path):
-    pytest.importorskip("datasets")
     export(run, "huggingface", tmp_path / "out")
     code = (
         "import json, sys; from datasets import load_dataset; rows = load_dataset(sys.argv[1])['train']\n"
@@ -235,15 +254,15 @@ def test_sidecars_have_the_label_as_a_keyword(run, labelled, tmp_path):
 
 
 def test_labels_that_xml_cannot_hold_are_written_all_the_same(tmp_path):
-    classes = ('a<b> & "c"', "bell\x07", "a|b")
-    run = WrittenRun(tmp_path / "run", classes=classes).write(pictures("0.jpg", "1.jpg", "2.jpg"))
-    export(run, "xmp", tmp_path / "out")
+    classes = ("a|b", 'a<b> & "c"', "bell\x07")
+    run = WrittenRun(tmp_path / "run", classes=classes).write(pictures("0.jpg", "1.jpg", "2.jpg", "3.jpg"))
+    assert export(run, "xmp", tmp_path / "out").rows == 3
     export(run, "labelstudio", tmp_path / "tasks")
     config = ET.fromstring((tmp_path / "tasks" / "config.xml").read_bytes())
     assert {choice.get("value") for choice in config.iter("Choice")} == {'a<b> & "c"', "bell\ufffd", "a|b"}
     for path in (tmp_path / "out").rglob("*.xmp"):
         keyword = ET.fromstring(path.read_bytes()).find(f".//{{{LR}}}hierarchicalSubject//{{{RDF}}}li")
-        assert keyword.text.count("|") == 1
+        assert keyword.text in ("fewshot|a/b", 'fewshot|a<b> & "c"', "fewshot|bell\ufffd")
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar", "zip", "parquet"])

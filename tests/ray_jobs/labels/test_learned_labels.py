@@ -10,8 +10,8 @@ from cluster import Store
 from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import support_labels
 from ray_jobs.job_file.sections import ClassSection, SupportSection
-from ray_jobs.labels import ImageId, LabelLedger, new_label
-from ray_jobs.labels.kept_images import keep_images, kept_images
+from ray_jobs.labels import ImageId, LabelEvent, LabelLedger, new_label
+from ray_jobs.labels.kept_images import keep_images, kept_path, key_of_kept, without_copies
 from tests.ray_jobs.place import CLASSES, picture, put
 from tests.s3.bucket import Bucket
 
@@ -33,7 +33,7 @@ def examples(tmp_path: Path) -> Path:
 
 def fill(store: Store) -> LabelLedger:
     ledger = LabelLedger(store)
-    assert keep_images(store, CONTENTS) == len(IMAGES)
+    assert all(kept.is_new for kept in keep_images(store, CONTENTS).values())
     labels = [
         new_label(by="ada", archive=image.archive, image=image.image, answer="label", label=label, reason="review")
         for image, label in IMAGES.items()
@@ -60,9 +60,40 @@ def test_copies_are_written_once(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "labels"))
     fill(store)
     other = ImageId("there", "c.jpg")
-    assert keep_images(store, dict.fromkeys(CONTENTS, b"changed") | {other: b"new"}) == 1
-    assert kept_images(store, [*IMAGES, other, ImageId("here", "d.jpg")]) == {*IMAGES, other}
+    kept = keep_images(store, CONTENTS | {other: b"new"})
+    assert [image for image, copy in kept.items() if copy.is_new] == [other]
     assert sorted(store.get(path) for path in store.list("images")) == sorted([*CONTENTS.values(), b"new"])
+
+
+def test_a_label_is_of_the_picture_that_was_looked_at(examples: Path, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "labels"))
+    ledger, changed = fill(store), ImageId("there", "a\nb.jpg")
+    new = picture(CLASSES[0], 5000)
+    kept = keep_images(store, {changed: new})[changed]
+    assert kept.is_new
+    assert keep_images(store, {changed: new})[changed] == kept._replace(is_new=False)
+
+    def learned() -> set[bytes]:
+        labels = support_labels(SupportSection(uri=str(examples)), ledger=ledger)
+        names = [image for image in labels.images if image.startswith("labels:")]
+        assert [key_of_kept(name, "there") for name in names].count(changed.image) == 1
+        return {record.data or b"" for record in labels.selection.read(names)}
+
+    assert learned() == set(CONTENTS.values())
+    (event,) = ledger.append(
+        [
+            new_label(
+                by="eve", **changed._asdict(), answer="label", label="red", reason="correction", content=kept.content
+            )
+        ]
+    )
+    assert isinstance(event, LabelEvent)
+    assert learned() == {*CONTENTS.values(), new} - {CONTENTS[changed]}
+    assert without_copies(store, [event]) == []
+    ledger.undo([event.id], by="eve")
+    assert learned() == set(CONTENTS.values())
+    store.delete(kept_path(event))
+    assert without_copies(store, [event]) == [event]
 
 
 @pytest.mark.s3

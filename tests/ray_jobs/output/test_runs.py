@@ -137,9 +137,9 @@ def test_an_evaluation_has_a_table_and_no_predictions(evaluated):
 
 def test_what_is_no_run_and_no_output_is_refused(tmp_path, finished):
     for url in (tmp_path, tmp_path / "nothing", tmp_path / "a/b"):
-        with pytest.raises(JobError, match="no run is complete in"):
+        with pytest.raises(JobError, match="no job has run in"):
             open_run(str(url))
-    with pytest.raises(JobError, match=f"There is an output at {finished.output}"):
+    with pytest.raises(JobError, match=f"there is an output at {finished.output}"):
         open_run(str(finished.folder))
 
 

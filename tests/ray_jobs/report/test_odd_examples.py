@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from cluster import Store
 from fewshot.classes import LabelSpace
 from ray_jobs.inputs.examples import Labels
-from ray_jobs.report import odd_examples
-from ray_jobs.report.odd_examples import leave_one_out_leads
+from ray_jobs.report import example_rows
+from ray_jobs.report.example_rows import read_example_rows
+from ray_jobs.report.odd_examples import find_odd_examples, leave_one_out_leads
 from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, put
 
 
@@ -47,11 +48,11 @@ def test_the_largest_leads_come_first_with_the_other_class(tmp_path, monkeypatch
     views = np.array([[places[image]] for image in images], dtype=np.float32)
     rows = SimpleNamespace(images=images, errors=(None,) * 6 + ("damaged",), views=views)
     contents = SimpleNamespace(digests={image: image for image in images})
-    monkeypatch.setattr(odd_examples, "view_parts", lambda *_, **__: rows)
-    monkeypatch.setattr(odd_examples.ExampleContents, "read", lambda _: contents)
+    monkeypatch.setattr(example_rows, "view_parts", lambda *_, **__: rows)
+    monkeypatch.setattr(example_rows.ExampleContents, "read", lambda _: contents)
     space = LabelSpace(names=("a", "b"), prompt_names=("a", "b"), descriptions=("", ""))
     labels = Labels(space, str(tmp_path), images, (0, 0, 0, 0, 1, 1, 1))
-    found = odd_examples.find_odd_examples(Store(str(tmp_path)), [], labels)
+    found = find_odd_examples(read_example_rows(Store(str(tmp_path)), [], labels))
     assert [(odd.image, odd.label, odd.nearest) for odd in found] == [("a2", "a", "b"), ("a3", "a", "b")]
     assert found[0].lead > found[1].lead > 0
 
@@ -76,7 +77,7 @@ def test_examples_that_are_gone_cost_only_the_section(tmp_path, tiny_clip, caplo
     shutil.rmtree(place.examples)
     fewshot("report", place.output)
     assert report.exists()
-    assert "report without odd examples" in caplog.text
+    assert "report without examples" in caplog.text
 
 
 def test_a_report_leaves_damaged_features_of_examples_where_they_are(tmp_path, tiny_clip, caplog):

@@ -19,12 +19,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cluster.records import Record, Shard
+from ray_jobs.output.layout import Spot
 from ray_jobs.output.runs import read_run
 from ray_jobs.report import ensure_report, find_reports
 from ray_jobs.report.charts import CurvePoint, accuracy_by_cost, gaps_by_time, histogram
 from ray_jobs.report.failures import Broken, Reason, read_reasons, some_of_each
-from ray_jobs.report.image_sample import SHOWN, Spot, by_shard, draw_sample, evenly
-from ray_jobs.report.markup import document, element, outside, skipped_entries
+from ray_jobs.report.image_sample import SHOWN, by_shard, draw_sample, evenly
+from ray_jobs.report.markup import element, outside, skipped_entries
+from ray_jobs.report.page_templates import render_sections
 from ray_jobs.report.pictures import archive_pictures, of_archive, thumbnail
 from ray_jobs.results import ScoreHistogram
 from tests.ray_jobs.place import fewshot
@@ -33,7 +35,7 @@ from tests.strange_files import encode, photo
 
 pytestmark = pytest.mark.slow
 
-VOID = {"br", "img", "link", "meta", "wbr"}
+VOID = {"br", "img", "input", "link", "meta", "wbr"}
 HOSTILE = '<script>alert("1")</script>\'&lt;'
 PICTURES = {f"{name}.png": encode(photo(60, 40, seed=seed), "PNG") for seed, name in enumerate("abcdefgh")}
 BAD = {"i.png": "truncated PNG", "j.png": "empty file"}
@@ -147,9 +149,9 @@ def test_a_missing_archive_costs_only_the_pictures(tmp_path, caplog):
     html = page_of(run)
     assert pictures_in_cards(html) == 0
     assert html.count("no picture") == len(PICTURES)
-    assert [record.message.partition(" found=")[0] for record in caplog.records] == [
+    assert [re.split(" found=| error=", record.message)[0] for record in caplog.records] == [
+        "report without examples",
         "report without some pictures of=archive",
-        "report without some pictures of=examples",
     ]
 
 
@@ -210,7 +212,8 @@ def test_hostile_names_and_reasons_stay_text(tmp_path):
 @example(text="</bdi></main><style>*{display:none}")
 @given(text=st.text(max_size=200))
 def test_no_text_from_outside_becomes_markup_or_grows(text):
-    html = document(element("p", outside(text, limit=80))).decode()
+    page = render_sections("", [[element("p", outside(text, limit=80))]]).decode()
+    html = page.partition("<section>")[2].partition("</section>")[0]
     assert {tag for tag, _ in Page(html).tags} <= {"p", "bdi", "wbr"}
     shown = unescape(re.sub(r"<[^>]*>", "", html)).strip("\n")
     assert len(shown) <= 80
@@ -266,15 +269,19 @@ def test_warnings_come_first(tmp_path):
     assert html.index("2 units of work failed") < html.index("More images are unreadable") < html.index("Labelled")
 
 
-@pytest.mark.parametrize("learns", [False, True])
-def test_labels_of_the_ledger_are_not_said_to_be_unused(tmp_path, monkeypatch, learns):
+@pytest.mark.parametrize("stored", [None, "elsewhere/classifiers/gda/1"])
+def test_given_labels_of_a_stored_classifier_are_not_said_to_be_unused(tmp_path, monkeypatch, stored):
     run = WrittenRun(tmp_path, metrics=MEASURED)
-    support = replace(run.job.support, labels=learns)
-    monkeypatch.setattr(WrittenRun, "job", replace(run.job, support=support))
+    classifier = replace(run.job.classifier, from_=stored)
+    monkeypatch.setattr(WrittenRun, "job", replace(run.job, classifier=classifier))
     html = page_of(run.write(ALL, broken=BAD))
-    assert ("given and not trained on." in html) is not learns
-    assert ("Labels in the ledger were trained on" in html) is learns
-    assert ("the ledger of the output" in html) is learns
+    assert ("given and not trained on." in html) is (stored is None)
+
+
+def test_labels_of_the_ledger_are_named(tmp_path, monkeypatch):
+    run = WrittenRun(tmp_path)
+    monkeypatch.setattr(WrittenRun, "job", replace(run.job, support=replace(run.job.support, labels=True)))
+    assert "the ledger of the output" in page_of(run.write(ALL, broken=BAD))
 
 
 def test_escalated_images_are_shown(tmp_path):
@@ -307,7 +314,7 @@ def test_escalating_no_image_or_every_image_has_a_page(tmp_path):
     none = WrittenRun(tmp_path / "none", metrics={"escalated": NOTHING_ESCALATED})
     html = page_of(none.write(PICTURES))
     assert "tif scored no image" in html
-    assert Page(html).classes("svg") == {None: 1}
+    assert Page(html).classes("svg")[None] == 1
     uncalibrated = {"escalated": ESCALATED | {"calibration": None}}
     everything = WrittenRun(tmp_path / "all", metrics=uncalibrated, escalated=tuple(PICTURES))
     html = page_of(everything.write(PICTURES))
@@ -432,7 +439,7 @@ def test_classify_writes_the_report_once(finished):
     html = path.read_text(encoding="utf-8")
     assert pictures_in_cards(html) >= 2
     assert "no picture" not in html
-    assert Page(html).classes("svg") == {None: 3}
+    assert Page(html).classes("svg")[None] == 3
     before = path.stat().st_mtime_ns
     assert fewshot("report", finished.job).result["reports"] == [{"run": outcome.run.name, "path": str(path)}]
     assert path.stat().st_mtime_ns == before

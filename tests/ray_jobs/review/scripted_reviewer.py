@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from random import Random
 
-HINTS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+from ray_jobs.review.web_app import HINTS
+
 COMMANDS = frozenset("nxsu")
 """Letters that are keys by themselves: a search for such a class begins with a slash."""
 
@@ -62,22 +63,27 @@ def _search(label: str, typed: str, labels: Sequence[str]) -> list[str] | None:
 
 
 def keys_of_screen(images: Sequence[SeenImage], labels: Sequence[str]) -> list[str]:
-    """The keys that give every image of a screen its label."""
+    """The keys that give every image of a screen its label, from its end: there arrows spare Shift."""
     keys: list[str] = []
     selected = 0
-    for place, image in enumerate(images):
+    for place, image in reversed(list(enumerate(images))):
         if image.truth == image.top[0]:
             continue
-        if place == selected + 1:
-            keys.append("ArrowRight")
-        elif place != selected:
-            keys.append(f"Shift+{HINTS[place]}")
+        if place == (selected - 1) % len(images):
+            keys.append("ArrowLeft")
+        else:
+            keys.append(f"Shift+{HINTS[place]}" if HINTS[place].isupper() else HINTS[place])
         selected = place
         if image.truth in image.top[:9]:
             keys.append(str(image.top.index(image.truth) + 1))
         else:
             keys += typed_keys(image.truth, labels)
     return [*keys, "Enter"]
+
+
+def pressed(keys: Sequence[str]) -> int:
+    """Number of keys that are pressed, Shift among them."""
+    return sum(1 + key.startswith("Shift+") for key in keys)
 
 
 def demo_classes() -> list[str]:

@@ -82,7 +82,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 @contextmanager
 def chromium() -> Iterator[Any]:
     """A headless Chromium of this machine; the test is skipped where there is none (`make test-browser`)."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-browser")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make setup")
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: make test-browser")
     with playwright.sync_playwright() as started:

@@ -8,12 +8,15 @@ from statistics import mean
 
 import pytest
 
-from ray_jobs.review.web_app import FOLDER
+from ray_jobs.review.web_app import FOLDER, HINTS
+from tests.ray_jobs.review.counted_keys import count_keys
 from tests.ray_jobs.review.scripted_reviewer import (
+    COMMANDS,
     demo_classes,
     is_choice,
     keys_of_screen,
     matching,
+    pressed,
     random_screens,
     typed_keys,
 )
@@ -23,11 +26,14 @@ LABELS = demo_classes()
 
 
 def keys_a_label(purity: float, *, images: int = 500, size: int = 24) -> float:
-    """Mean of 20 draws of 500 labels; of wrong predictions, 55 % have the truth among the top five, as in the demo."""
+    """Mean of 20 draws of 500 labels, Shift counted as a key.
+
+    Of wrong predictions, 55 % have the truth among the top five, as in the demo.
+    """
     counts = []
     for seed in range(20):
         screens = random_screens(LABELS, images=images, size=size, purity=purity, in_top=0.55, seed=seed)
-        counts.append(sum(len(keys_of_screen(screen, LABELS)) for screen in screens) / images)
+        counts.append(sum(pressed(keys_of_screen(screen, LABELS)) for screen in screens) / images)
     return mean(counts)
 
 
@@ -35,8 +41,13 @@ def test_a_label_costs_a_fifth_of_a_key_where_nearly_all_predictions_are_right()
     assert keys_a_label(0.95) <= 0.2
 
 
-def test_a_label_costs_two_thirds_of_a_key_where_a_fifth_is_wrong() -> None:
-    assert keys_a_label(0.8) <= 0.67
+def test_a_label_costs_three_fifths_of_a_key_where_a_fifth_is_wrong() -> None:
+    assert keys_a_label(0.8) <= 0.6
+
+
+def test_no_command_chooses_an_image() -> None:
+    assert not set(HINTS) & COMMANDS
+    assert len(set(HINTS)) == len(HINTS) == 48
 
 
 def test_a_screen_of_right_predictions_costs_one_key() -> None:
@@ -68,7 +79,7 @@ def test_the_keys_of_the_script_are_those_of_the_help() -> None:
     keys = set(re.findall(r'^  "?([a-zA-Z .])"?:', commands[1], re.M))
     shown = (FOLDER / "templates" / "base.html").read_text()
     assert keys == {" ", "n", "x", "s", "."} | (keys & {"Enter"})
-    for key in ("n", "x", "s", ".", "u", "?", "Enter", "Space", "/"):
+    for key in ("n", "x", "s", ".", "u", "?", "Enter", "Space", "Esc", "/"):
         assert f"<kbd>{key}</kbd>" in shown
 
 
@@ -76,3 +87,8 @@ def test_the_page_of_keys_lists_them_in_the_documentation() -> None:
     page = (Path(__file__).parents[3] / "docs" / "review.md").read_text()
     for key in ("Enter", "Space", "`n`", "`x`", "`s`", "`u`", "`?`", "`.`", "`/`", "Shift"):
         assert key in page
+
+
+def test_a_review_of_small_classes_costs_a_fifth_of_a_key(tmp_path: Path) -> None:
+    _, with_shift = count_keys(tmp_path, purity=0.95, planted=0.0, seed=0)
+    assert with_shift <= 0.2

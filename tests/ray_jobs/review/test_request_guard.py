@@ -41,7 +41,17 @@ def stranger(run: WrittenRun) -> TestClient:
     return TestClient(app, base_url=f"http://{HOST}", follow_redirects=False)
 
 
-PATHS = ["/", "/screens", "/screen?kind=least", "/labels", "/static/review.js", "/picture/x/1", "/large/x/1"]
+PATHS = [
+    "/",
+    "/screens",
+    "/screen?kind=least",
+    "/labels",
+    "/static/review.js",
+    "/picture/x/1",
+    "/large/x/1",
+    "/nearest/x/1",
+    "/example/x/1",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -226,3 +236,16 @@ def test_pages_have_no_script_and_style_of_their_own(client: TestClient) -> None
         assert "style=" not in page
         assert 'src="http' not in page
         assert 'href="http' not in page
+
+
+def test_a_second_host_is_refused(client: TestClient) -> None:
+    assert client.get("/screens", headers=[("host", HOST), ("host", "evil.example")]).status_code == 421
+
+
+def test_answers_of_more_than_two_screens_are_refused(run: WrittenRun) -> None:
+    session = open_session(run, size=4)
+    client = browser(session)
+    page = client.get("/screen?kind=least").text
+    answers = [{"id": number, "answer": "unknown"} for number in range(1, 10)]
+    assert client.post("/decide", json=decision(page, answers)).status_code == 400
+    assert client.post("/decide", json=decision(page, answers[:8])).json() == {"written": 8}

@@ -12,20 +12,26 @@ import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 from urllib.request import urlopen
 
 import pytest
 import uvicorn
 
+from cluster.errors import StorageError
 from ray_jobs.errors import JobError
 from ray_jobs.labels.labelled_archive import LabelledArchive
 from ray_jobs.review import server as review_server
-from ray_jobs.review.start import classes_of, first_screen
+from ray_jobs.review.prediction_index import PredictionIndex
+from ray_jobs.review.review_session import ReviewSession
+from ray_jobs.review.start import classes_of, first_screen, other_run
 from ray_jobs.review.thumbnails import ImageCache
 from tests.ray_jobs.place import CLASSES, Place, fewshot
-from tests.ray_jobs.review.reviewed_run import index_path, open_session, pictures, written_run
+from tests.ray_jobs.review.reviewed_run import browser, decision, index_path, open_session, pictures, written_run
 from tests.ray_jobs.review.served_run import served
 from tests.ray_jobs.written_run import RUN, WrittenRun
+from tests.s3.bucket import Bucket
 
 
 @pytest.fixture
@@ -176,3 +182,50 @@ def test_classes_that_were_never_predicted_can_be_typed(finished: Place, run: Wr
     assert of_classifier == CLASSES
     assert classes_of(LabelledArchive.open(run.store.url(RUN)).run) == ()
     assert open_session(run, classes=["violet"]).labels == [*CLASSES, "violet"]
+
+
+def test_runs_of_two_archives_are_not_compared(run: WrittenRun, tmp_path: Path) -> None:
+    archive = LabelledArchive.open(run.store.url(RUN))
+    assert other_run(run.store.url(RUN), archive).name == archive.run.name
+    other = written_run(tmp_path / "other", 30)
+    with pytest.raises(JobError, match=r"--against .*: that run classified .*other/archive, and this one .*archive;"):
+        other_run(other.store.url(RUN), archive)
+    source = SimpleNamespace(identity=archive.source.identity, uri="elsewhere")  # By its `archive.id`.
+    with patch.object(LabelledArchive, "open", return_value=SimpleNamespace(source=source, run=archive.run)):
+        assert other_run("there", archive) is archive.run
+
+
+def test_pictures_that_storage_did_not_send_are_asked_for_again(run: WrittenRun) -> None:
+    session = open_session(run)
+    (image,) = session.index.least_certain(1)
+    with patch.object(LabelledArchive, "read", side_effect=StorageError("the server is overloaded")):
+        client = browser(session)
+        assert client.get(f"/picture/{session.index.name}/{image.id}").status_code == 503
+        page = client.get("/screen?kind=least").text
+        assert client.post("/decide", json=decision(page)).status_code == 503
+    assert session.archive.ledger.batches() == []
+    assert client.get(f"/picture/{session.index.name}/{image.id}").status_code == 200
+    assert client.post("/decide", json=decision(page)).json() == {"written": 12}
+
+
+@pytest.mark.s3
+def test_labels_of_an_output_on_s3_are_written_and_read_back(run: WrittenRun, bucket: Bucket) -> None:
+    url = bucket.upload(run.folder / "output", "review")
+    index = PredictionIndex(index_path(run))
+
+    def opened(by: str) -> ReviewSession:
+        return ReviewSession(LabelledArchive.open(f"{url}/{RUN}", bucket.storage), index, by=by, size=6, planted=0.0)
+
+    client = browser(opened("ann"))
+    for _ in range(2):
+        sent = decision(client.get("/screen?kind=class&name=amber").text)
+        assert client.post("/decide", json=sent).json() == {"written": len(sent["answers"])}
+    assert client.post("/decide", json=sent).json() == {"written": 0}
+    progress = opened("ann").progress()
+    assert progress.labelled == 10
+    assert progress.last is not None
+    assert browser(opened("ann")).post("/undo", json={"batch": progress.last.id}).json() == {"undone": 4}
+    assert opened("bob").progress().labelled == 0
+    assert opened("ann").progress().labelled == 6
+    copies = [path for path in bucket.store("review/labels").list("") if "images" in path]
+    assert len(copies) == 10

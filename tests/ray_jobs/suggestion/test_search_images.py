@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cluster import Store
+from ray_jobs.errors import JobError
+from ray_jobs.output.feature_parts import FeatureRows, decode, encode
+from ray_jobs.suggestion import search_images
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
-from ray_jobs.suggestion.search_images import nearest_images
+from ray_jobs.suggestion.search_images import cosines, nearest_images, promising
 from tests.ray_jobs.place import Place, fewshot, put
 from tests.ray_jobs.suggestion.embedded_output import write_embedded
 from tests.tiny_clip import write_tiny_clip
@@ -40,6 +49,178 @@ def test_more_than_there_are_gives_all(tmp_path):
         tmp_path, {"a.jpg": [1.0, 0.0], "b.jpg": [0.0, 1.0], "c.jpg": None, "zero.jpg": [0.0, 0.0]}
     )
     assert search(written.store.root, [1.0, 0.0], 100) == (["a.jpg", "b.jpg"], 2)
+
+
+@dataclass
+class Parts:
+    """A run that is nothing but parts of features."""
+
+    store: Store
+    paths: list[str]
+
+    def run(self):
+        return EmbeddedRun(
+            SimpleNamespace(store=self.store, plan=SimpleNamespace(features=self.paths, predictions=())),
+            SimpleNamespace(),
+        )
+
+    def plain_search(self, direction, count):
+        """Sort all images by their cosines in float64."""
+        found = []
+        for path in self.paths:
+            rows = decode(self.store.get(path))
+            for key, error, view in zip(rows.images, rows.errors, rows.views[:, 0].astype(np.float64), strict=True):
+                if error is None and view.any():
+                    unit = direction.astype(np.float64)
+                    found.append((np.float32(view @ unit / np.linalg.norm(view)), key))
+        order = sorted(range(len(found)), key=lambda place: -found[place][0])[:count]
+        return [found[place][1] for place in order], len(found)
+
+
+def write_parts(folder, features, sizes, *, views=1):
+    """Write rows [N, D] as parts of these sizes; NaN stands for an image that was not read."""
+    store, paths, first = Store(str(folder)), [], 0
+    for size in sizes:
+        rows = np.repeat(features[first : first + size, None], views, axis=1).astype(np.float32)
+        if views > 1:
+            rows[:, 1:] *= -1
+        lost = np.isnan(rows).any(axis=(1, 2))
+        rows[lost] = 0.0
+        keys = [f"{first + row:05}.jpg" for row in range(len(rows))]
+        errors = ["it is broken" if is_lost else None for is_lost in lost]
+        paths.append(f"features/0/0/part-{len(paths):016x}.parquet")
+        store.put(paths[-1], encode(FeatureRows(keys, [""] * len(keys), errors, rows)))
+        first += size
+    return Parts(store, paths)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    sizes=st.lists(st.integers(0, 30), min_size=1, max_size=6),
+    count=st.integers(1, 40),
+    views=st.integers(1, 2),
+)
+def test_a_search_is_a_sort_of_all_images(tmp_path_factory, seed, sizes, count, views):
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(-1, 2, size=(sum(sizes), 3)).astype(np.float64)  # Many are equal, and some have no length.
+    rows[rng.random(len(rows)) < 0.1] = np.nan
+    parts = write_parts(tmp_path_factory.mktemp("parts"), rows, sizes, views=views)
+    direction = np.array([0.6, 0.0, 0.8], np.float32)
+    found, read = nearest_images(parts.run(), direction, count)
+    assert ([image.image for image in found], read) == parts.plain_search(direction, count)
+
+
+def test_a_search_of_many_parts_reads_few_keys(tmp_path, monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(3000, 16))
+    rows[:20] = 1.0  # The first part has what is searched for.
+    parts = write_parts(tmp_path, rows, [20] * 150)
+    opened = []
+    monkeypatch.setattr(search_images, "read_keys", lambda data: opened.append(0) or keys(data))
+    found, read = nearest_images(parts.run(), np.full(16, 0.25, np.float32), 20)
+    assert [image.image for image in found] == [f"{row:05}.jpg" for row in range(20)]
+    assert read == 3000
+    assert len(opened) < 60  # Those that were read before the first one was done.
+
+
+keys = search_images.read_keys
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-13, 1.0, 1e17])
+def test_images_of_any_length_are_compared(tmp_path, scale):
+    rows = np.random.default_rng(1).normal(size=(200, 8)) * scale
+    parts = write_parts(tmp_path, rows, [50] * 4)
+    direction = np.full(8, 8**-0.5, np.float32)
+    found, read = nearest_images(parts.run(), direction, 30)
+    assert ([image.image for image in found], read) == parts.plain_search(direction, 30)
+
+
+def test_lost_digits_of_a_tiny_image_displace_no_other(tmp_path):
+    tiny = np.full(40, 4e-23)
+    tiny[0] *= -1
+    other = np.ones(40)
+    other[0] = 0.0
+    parts = write_parts(tmp_path, np.array([tiny, other]), [2])
+    found, _ = nearest_images(parts.run(), np.full(40, 40**-0.5, np.float32), 1)
+    assert [image.image for image in found] == ["00001.jpg"]
+
+
+def test_lengths_that_overflow_are_left_out(tmp_path):
+    parts = write_parts(tmp_path, np.array([[1.0, 0.0], [1e30, 0.0], [np.inf, 0.0]]), [3])
+    found, read = nearest_images(parts.run(), np.array([1.0, 0.0], np.float32), 3)
+    assert ([image.image for image in found], read) == (["00000.jpg"], 1)
+
+
+@given(seed=st.integers(0, 1000), dim=st.integers(1, 600), count=st.integers(1, 60))
+def test_no_image_that_belongs_to_the_nearest_is_passed_over(seed, dim, count):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(40, dim)).astype(np.float32) * rng.choice([1e-3, 1.0, 100.0], size=(40, 1)).astype(
+        np.float32
+    )
+    rows[20:30] = rows[:10] + rng.normal(size=(10, dim)) * 1e-6  # Almost equal ones.
+    direction = rng.normal(size=dim)
+    unit = (direction / np.linalg.norm(direction)).astype(np.float32)
+    exact = cosines(rows, unit)
+    floor = float(rng.choice(exact))
+    chosen, read = promising(rows[:, None], unit, count, floor)
+    nearest = set(np.argsort(-exact, kind="stable")[:count].tolist())
+    assert read == 40
+    assert nearest & set(np.flatnonzero(exact > floor).tolist()) <= set(chosen.tolist())
+
+
+def test_errors_of_float32_pass_over_no_image():
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=512) + 1e-6 * rng.normal(size=(2000, 512))).astype(np.float32)
+    unit = rng.normal(size=512)
+    unit = (unit / np.linalg.norm(unit)).astype(np.float32)
+    exact = cosines(rows, unit)
+    order = np.argsort(-exact, kind="stable")
+    for count, floor in ((2000, float(np.median(exact))), (100, -np.inf)):
+        chosen, _ = promising(rows[:, None], unit, count, floor)
+        assert set(order[:count][exact[order[:count]] > floor].tolist()) <= set(chosen.tolist())
+
+
+def test_few_images_of_a_large_part_are_compared_again():
+    rows = np.random.default_rng(0).normal(size=(1000, 64)).astype(np.float32)
+    chosen, read = promising(rows[:, None], np.full(64, 0.125, np.float32), 10, -np.inf)
+    assert read == 1000
+    assert 10 <= len(chosen) < 20
+
+
+def test_other_views_that_are_not_finite_take_an_image_out():
+    rows = np.ones((3, 2, 4), np.float32)
+    rows[1, 1, 0] = np.nan
+    chosen, read = promising(rows, np.full(4, 0.5, np.float32), 3, -np.inf)
+    assert (chosen.tolist(), read) == ([0, 2], 2)
+
+
+def test_equal_images_of_different_parts_are_equally_similar(tmp_path):
+    row = np.random.default_rng(2).normal(size=513)
+    others = np.random.default_rng(3).normal(size=(40, 513))
+    parts = write_parts(tmp_path, np.concatenate([others[:7], [row], others[7:], [row]]), [3, 9, 30])
+    direction = (row / np.linalg.norm(row)).astype(np.float32)
+    found, _ = nearest_images(parts.run(), direction, 2)
+    assert [image.image for image in found] == ["00007.jpg", "00041.jpg"]
+    assert found[0].similarity == found[1].similarity
+    assert found[0].row == 4
+
+
+def test_a_damaged_part_is_named(tmp_path):
+    parts = write_parts(tmp_path, np.eye(4), [2, 2])
+    data = bytearray(parts.store.get(parts.paths[1]))
+    data[len(data) // 2] ^= 1
+    parts.store.put(parts.paths[1], bytes(data))
+    with pytest.raises(JobError, match="is damaged"):
+        nearest_images(parts.run(), np.array([1, 0, 0, 0], np.float32), 1)
+    assert parts.store.get(parts.paths[1]) == bytes(data)
+
+
+def test_a_part_that_was_removed_meanwhile_is_named(tmp_path):
+    parts = write_parts(tmp_path, np.eye(4), [2, 2])
+    run = parts.run()
+    assert len(run.features) == 2
+    parts.store.delete(parts.paths[0])
+    with pytest.raises(JobError, match="was removed meanwhile"):
+        nearest_images(run, np.array([1, 0, 0, 0], np.float32), 1)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +271,7 @@ def test_suggestions_need_class_names_alone(named):
         ((), "expected a text or an image to search for"),
         (("a text", "--image", "x.jpg"), "expected a text or an image to search for"),
         (("  ",), "got an empty one"),
-        (("--image", "missing.jpg"), "--image: "),
+        (("--image", "missing.jpg"), "--image missing.jpg: "),
         (("a text", "--n", "0"), ""),
     ],
 )
@@ -104,7 +285,7 @@ def test_a_file_that_is_no_image_is_named(named, tmp_path):
     put(tmp_path / "text.jpg", b"this is no image\n" * 40)
     done = fewshot("search", named.output, "--image", tmp_path / "text.jpg")
     assert done.code == 2
-    assert "--image: " in done.messages
+    assert f"--image {tmp_path / 'text.jpg'}: " in done.messages
 
 
 @pytest.mark.parametrize("text", ["word " * 20_000, "{}", "{0} \\ %s", "\U0001f34e \u202e", "=1+1"])

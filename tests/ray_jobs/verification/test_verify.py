@@ -38,6 +38,9 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+MEASURED = ("/load.json", "/work.json", "/report/work.html")
+
+
 def objects(output):
     """All objects but leases and notes, byte for byte."""
     files = (path for path in output.rglob("*") if path.is_file() and "lease" not in path.parent.name)
@@ -45,8 +48,8 @@ def objects(output):
 
 
 def contents(output):
-    """All objects that are the same whenever they are made, byte for byte: all but the measured load."""
-    return {path: data for path, data in objects(output).items() if not path.endswith("/load.json")}
+    """All objects that are the same whenever they are made, byte for byte: all but what is measured."""
+    return {path: data for path, data in objects(output).items() if not path.endswith(MEASURED)}
 
 
 def damaged(outcome):
