@@ -29,6 +29,8 @@ Archive: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Features [N, D] and labels [N]."""
 Strategies: TypeAlias = Mapping[str, Callable[[Round], Rows]]
 
+ERROR = "± (standard error)"
+"""Column of the standard error of the difference from random labels."""
 OURS, RANDOM, MARGIN, TYPICAL = "suggest", "random", "margin", "TypiClust"
 STRATEGIES: Strategies = {
     OURS: choose_suggested,
@@ -172,12 +174,12 @@ def _place(cell: Cell) -> dict[str, str | float]:
 
 def _above_random(accuracies: Accuracies) -> dict[str, float]:
     difference = np.subtract(accuracies[OURS], accuracies[RANDOM])
-    return {"above random": float(difference.mean()), "± (standard error)": standard_error(difference)}
+    return {"above random": float(difference.mean()), ERROR: standard_error(difference)}
 
 
 def _gates(rows: Sequence[Mapping[str, str | float]]) -> list[Gate]:
-    above = [float(row["above random"]) for row in rows]
-    gates = [Gate.at_least("points above random, the lowest of all", min(above), 0.0)]
+    bounds = [float(row["above random"]) + 2.0 * float(row[ERROR]) for row in rows]
+    gates = [Gate.at_least("points above random and two standard errors, the lowest of all", min(bounds), 0.0)]
     for other in (RANDOM, MARGIN, TYPICAL):
         over = [float(row[OURS]) - float(row[other]) for row in rows]
         gates.append(Gate.at_least(f"points above {other}, mean", float(np.mean(over)), 0.0))

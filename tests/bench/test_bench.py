@@ -114,7 +114,7 @@ def test_the_suggestion_benchmark_runs(photo_sets, capsys):
     ]
     assert all(row[name] > 33 for row in rows for name in suggestion.STRATEGIES)
     assert [gate.claim.split(",")[0] for gate in result.gates] == [
-        "points above random",
+        "points above random and two standard errors",
         "points above random",
         "points above margin",
         "points above TypiClust",
