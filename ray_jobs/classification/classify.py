@@ -78,6 +78,7 @@ from ray_jobs.results.error_limits import AuditedThreshold
 from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatError
 from ray_jobs.results.label_sets import LabelSetPlan
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
+from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.archive_sample import ArchiveSample, draw_sample, keep_sample, kept_sample, note_path, sample_of
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.placement import LOOKING, ListNodes, choose, entered
@@ -633,10 +634,9 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     for notice in work.notices:
         reporter.say(f"warning: {notice}", style="yellow")
     _warn_of_shortage(work, reporter)
-    embedding = _embed(work, reporter)
-    _sample(work, reporter)
-    classifier = _tested(work, work.stored if work.stored is not None else _train(work, reporter), reporter)
-    classifier = classifier.with_audited_threshold(work.audited)
+    trained = embed_and_train(work, reporter)
+    record_load(work.store, work.run, trained.load, reporter)
+    embedding, classifier = trained.embedding, trained.classifier.with_audited_threshold(work.audited)
     if classifier.held_out and work.label_sets is None:
         reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))
     stages = [*embedding, _label(work, classifier, reporter)]
@@ -702,7 +702,35 @@ def _finish(work: Classification, metrics: ClassificationMetrics, *, did: Did) -
     return FinishedClassification(run=run, metrics=metrics, did=did, report=report)
 
 
-def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What the first stages of a classification made.
+
+    Attributes:
+        classifier: the one that was trained, or the stored one, with what it tests and promises.
+        embedding: what became of the units that embed.
+        load: how busy the workers were.
+    """
+
+    classifier: ClassifierRef
+    embedding: list[StageReport]
+    load: StageLoad | None
+
+
+def embed_and_train(work: Classification, reporter: Reporter) -> Trained:
+    """Embed examples and archive, and train the classifier, as far as that is not done; nothing is labelled.
+
+    Raises:
+        JobError: an example could not be embedded, or its features are of no use; or the archive could not be embedded
+            and the classifier learns from it.
+    """
+    embedding, load = _embed(work, reporter)
+    _sample(work, reporter)
+    classifier = _tested(work, work.stored if work.stored is not None else _train(work, reporter), reporter)
+    return Trained(classifier, embedding, load)
+
+
+def _embed(work: Classification, reporter: Reporter) -> tuple[list[StageReport], StageLoad | None]:
     """Embed the examples and, if all of them are right, the archive, on one pool of workers.
 
     Raises:
@@ -730,9 +758,7 @@ def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
                 reports.append(run_stage(executor, step, units, work.ledger, workers, on_event))
             if len(reports) == 1:
                 _check_examples(work, reports[0])
-    load = step.load(reports[1:])  # A few examples tell nothing about the archive.
-    record_load(work.store, work.run, load, reporter)
-    return reports
+    return reports, step.load(reports[1:])  # A few examples tell nothing about the archive.
 
 
 def _check_examples(work: Classification, embedding: StageReport) -> None:

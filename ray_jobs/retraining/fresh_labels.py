@@ -103,21 +103,32 @@ def fresh_for(labels: Iterable[FreshLabel], versions: Collection[ComparedVersion
     )
 
 
-def compare(labels: Sequence[FreshLabel], newer: ComparedVersion, older: ComparedVersion, of: EvidenceOf) -> Comparison:
-    """Compare two versions on labels that are fresh for both.
+def compare(
+    labels: Iterable[FreshLabel], chain: Sequence[ComparedVersion], older: ComparedVersion, of: EvidenceOf = "all"
+) -> Comparison:
+    """Compare what was in production with an older version, each label by the version that it came to.
 
     Args:
-        labels: see `fresh_for`.
-        newer: the candidate, or the promoted version that is watched.
+        labels: of the ledger, or held-back examples.
+        chain: one candidate, or versions that were in production one after another. A label is judged by the newest of
+            them that did not learn from it: that was in production when it came.
         older: production, or the version that would be restored.
         of: "audit" weights each label by its inverse probability.
     """
-    right = [[version.predicted[each.content].label == each.label for each in labels] for version in (newer, older)]
-    gains = np.array(right[0], dtype=int) - np.array(right[1], dtype=int)
-    if of != "audit" or not labels:
+    judged = []
+    for label in labels:
+        newer = next((each for each in reversed(chain) if label.content not in each.learned), None)
+        if newer is not None and fresh_for([label], [newer, older]):
+            judged.append((label, _is_right(label, newer) - _is_right(label, older)))
+    gains = np.array([gain for _, gain in judged], dtype=int)
+    if of != "audit" or not judged:
         return Comparison(gains)
-    weights = np.array([1.0 / (each.probability or 1.0) for each in labels])
+    weights = np.array([1.0 / (label.probability or 1.0) for label, _ in judged])
     return Comparison(gains, weights / weights.mean())
+
+
+def _is_right(label: FreshLabel, version: ComparedVersion) -> int:
+    return int(version.predicted[label.content].label == label.label)
 
 
 def check_labels(labels: Sequence[FreshLabel], production: ComparedVersion) -> NewLabels:

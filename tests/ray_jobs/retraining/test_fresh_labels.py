@@ -88,15 +88,23 @@ def test_labels_are_fresh_for_versions_that_neither_learned_from_them_nor_lack_t
 def test_gains_are_one_where_only_the_newer_version_is_right() -> None:
     labels = [FreshLabel(content, "a", None) for content in "1234"]
     newer, older = version(dict(zip("1234", "aabb", strict=True))), version(dict(zip("1234", "abab", strict=True)))
-    found = compare(labels, newer, older, "all")
+    found = compare(labels, [newer], older)
     assert found.gains.tolist() == [0, 1, -1, 0]
     assert found.weights is None
-    assert compare([], newer, older, "audit").log_evidence() == pytest.approx(0.0)
+    assert compare([], [newer], older, "audit").log_evidence() == pytest.approx(0.0)
+
+
+def test_of_a_chain_each_label_is_judged_by_the_version_that_it_came_to() -> None:
+    labels = [FreshLabel(content, "a", None) for content in "123"]
+    shadow = version({"1": "a", "2": "a", "3": "a"})
+    first = version({"1": "a", "2": "b", "3": "b"}, learned="1")  # Image 1 is known to all that came later.
+    second = version({"1": "b", "2": "a", "3": "a"}, learned="12")
+    assert compare(labels, [first, second], shadow).gains.tolist() == [-1, 0]  # Image 2 by the first, 3 by the second.
 
 
 def test_labels_of_audits_are_weighted_by_their_inverse_probability() -> None:
     labels = [FreshLabel("1", "a", 0.5), FreshLabel("2", "a", 0.1)]
-    found = compare(labels, version({"1": "a", "2": "b"}), version({"1": "b", "2": "a"}), "audit")
+    found = compare(labels, [version({"1": "a", "2": "b"})], version({"1": "b", "2": "a"}), "audit")
     assert found.weights is not None
     assert np.allclose(found.weights, [2 / 6, 10 / 6])
     assert found.log_harm() > found.log_evidence()
