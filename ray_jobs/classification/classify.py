@@ -724,14 +724,17 @@ def embed_and_train(work: Classification, reporter: Reporter) -> Trained:
         JobError: an example could not be embedded, or its features are of no use; or the archive could not be embedded
             and the classifier learns from it.
     """
-    embedding, load = _embed(work, reporter)
+    embedding, load = embed_images(work, reporter)
     _sample(work, reporter)
     classifier = _tested(work, work.stored if work.stored is not None else _train(work, reporter), reporter)
     return Trained(classifier, embedding, load)
 
 
-def _embed(work: Classification, reporter: Reporter) -> tuple[list[StageReport], StageLoad | None]:
+def embed_images(work: Classification, reporter: Reporter) -> tuple[list[StageReport], StageLoad | None]:
     """Embed the examples and, if all of them are right, the archive, on one pool of workers.
+
+    Returns:
+        what became of the units, and how busy the workers were; None if nothing was embedded.
 
     Raises:
         JobError: an example could not be embedded, or its features are of no use.

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 
 from cluster.storage.lease import acquire_lease
 from fewshot.promotion import Comparison, GateResult
-from ray_jobs.classification.classify import Classification, FinishedClassification, classify, embed_and_train
+from ray_jobs.classification.classify import (
+    Classification,
+    FinishedClassification,
+    classify,
+    embed_and_train,
+    embed_images,
+)
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.examples import learned_labels, learned_ledger
 from ray_jobs.registry.journal import Journal
@@ -104,6 +110,8 @@ class _OneTurn:
 
     def carry_out(self) -> Turn:
         self.state = self.journal.state()
+        if self.state.shadow is not None or self._is_frozen:
+            embed_images(self.work, self.reporter)
         if self.state.shadow is not None:
             self._judge_watch()
         if self._is_frozen:
@@ -133,17 +141,11 @@ class _OneTurn:
 
     @cached_property
     def _evidence_labels(self) -> tuple[FreshLabel, ...]:
-        """Labels of the ledger that may be evidence; their features are there after this."""
-        self._embedded  # noqa: B018
+        """Labels of the ledger that may be evidence."""
         ledger = learned_ledger(self.work.job, self.work.store)
         if ledger is None or self.work.support is None:
             return ()
         return labels_for_evidence(learned_labels(ledger), self.work.support.digests, self.of)
-
-    @cached_property
-    def _embedded(self) -> bool:
-        embed_and_train(self.work, self.reporter)
-        return True
 
     def _compared(self, number: int, *, twin: bool = False) -> ComparedVersion:
         """A version with its predictions of all examples."""
@@ -161,7 +163,9 @@ class _OneTurn:
 
     def _judge_watch(self) -> None:
         state, store = self.state, self.journal
-        assert state.shadow is not None and state.production is not None and state.watched_since is not None
+        assert state.shadow is not None
+        assert state.production is not None
+        assert state.watched_since is not None
         promoted = [
             entry.move.version
             for entry in store.entries()
@@ -189,7 +193,8 @@ class _OneTurn:
 
     def _judge_candidate(self) -> None:
         candidate, production = self.state.candidate, self.state.production
-        assert candidate is not None and production is not None
+        assert candidate is not None
+        assert production is not None
         comparison = compare(self._evidence_labels, [self._compared(candidate)], self._compared(production), self.of)
         decision = decide_candidate(comparison, self.state, self.rules)
         evidence = evidence_of(comparison, decision.result)
