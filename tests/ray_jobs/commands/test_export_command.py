@@ -74,7 +74,7 @@ def test_no_rows_are_an_empty_export_with_a_warning(finished, out):
 def test_a_place_without_runs_is_refused(tmp_path, out):
     outcome = fewshot("export", tmp_path, "--to", "csv", "--out", out)
     assert outcome.code == 2
-    assert "no run is complete" in outcome.messages
+    assert "no job has run" in outcome.messages
 
 
 def test_the_documents_have_every_format():

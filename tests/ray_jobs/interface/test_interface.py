@@ -342,7 +342,7 @@ def test_a_path_that_cannot_be_is_an_error_of_the_job():
 
 
 def test_no_run_and_no_classifier_are_told_apart(tmp_path):
-    with pytest.raises(fewshot.JobError, match="no run is complete"):
+    with pytest.raises(fewshot.JobError, match="no job has run"):
         fewshot.open_run(tmp_path)
     with pytest.raises(fewshot.JobError, match="no classifier in"):
         fewshot.load_classifier(tmp_path)
