@@ -259,10 +259,17 @@ class Classification:
 
     @cached_property
     def learned_from(self) -> tuple[str, ...]:
-        """Keys of images of the archive that are examples: nothing is measured with them."""
-        if self.support is None or self.job.archive is None:
+        """Keys of images of the archive that are examples: nothing is measured with them.
+
+        Of a stored classifier nobody knows them, but a job that names a ledger of labels had it learn from that.
+        """
+        archive, section = self.job.archive, self.job.support
+        if archive is None or section is None or (self.support is None and not section.labels):
             return ()
-        return learned_images(self.support.labels, self.job.archive, self.source)
+        if self.support is not None:
+            return learned_images(self.support.labels, archive, self.source)
+        ledger = learned_ledger(self.job, self.store)
+        return learned_images(support_labels(section, self.store.storage, ledger=ledger), archive, self.source)
 
     @cached_property
     def labels(self) -> str:

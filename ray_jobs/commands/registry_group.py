@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ray_jobs.commands.arguments import Output, job_name, locate_output
+from ray_jobs.commands.arguments import JobFile, Output, Overrides, job_name, locate_output, read_checked_job
 from ray_jobs.commands.command_group import CommandGroup, JsonResult, Program
 
 if TYPE_CHECKING:
@@ -38,6 +38,33 @@ Why = Annotated[str, typer.Option("--why", help="Reason, for the journal.", meta
 By = Annotated[
     str | None, typer.Option(help="Who does it, for the journal.", metavar="NAME", show_default="the user's name")
 ]
+
+
+@commands.add(example="fewshot retrain job.toml --set retrain.policy=superior", exit_codes=True)
+def retrain(job: JobFile, set_: Overrides = None, by: By = None) -> JsonResult:
+    """Train on new labels, and put the new version into production if it may go.
+
+    One turn of a loop that can run every night: it finds out which labels changed, trains if they did, compares the new
+    version with production on labels that neither learned from, promotes it, rejects it or waits, and labels the
+    archive with what is in production. Without any change it does nothing.
+
+    Labels that contradict production too much are not learned from: the new version is rejected, and their classes are
+    named. Every move is in the journal: fewshot registry list. Run the command again to resume.
+    """
+    from ray_jobs.commands.registry_tables import show_turn
+    from ray_jobs.commands.run_group import CHECKING
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.labels.label_ledger import user_name
+    from ray_jobs.retraining.retrain import retrain as take_turn
+    from ray_jobs.retraining.retrain import rules_of
+
+    reporter = Reporter()
+    with reporter.waiting(CHECKING):
+        checked = read_checked_job(job, set_, "classify")
+    turn = take_turn(checked, reporter, by=by or user_name())
+    result = turn.result(checked.job.name, rules_of(checked))
+    show_turn(reporter, result)
+    return result.to_json()
 
 
 @registry_commands.add(name="list", example="fewshot registry list runs/groceries")
@@ -100,7 +127,7 @@ def promote(output: Output, version: Number, why: Why, job: Job = None, by: By =
     return _told(move(_journal(output, job), version, by=by or user_name(), why=why))
 
 
-@registry_commands.add(example='fewshot registry rollback runs/groceries --why harm')
+@registry_commands.add(example="fewshot registry rollback runs/groceries --why harm")
 def rollback(
     output: Output,
     why: Why,

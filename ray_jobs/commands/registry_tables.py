@@ -9,7 +9,7 @@ from rich.table import Table
 from ray_jobs.console.progress import Reporter
 from ray_jobs.console.sanitize import sanitized
 from ray_jobs.results.json_format import Json
-from ray_jobs.results.registry_results import RegistryList, VersionDetails, VersionDiff
+from ray_jobs.results.registry_results import RegistryList, RetrainResult, VersionDetails, VersionDiff
 
 SHOWN_CLASSES = 30
 """Classes that a table shows."""
@@ -74,6 +74,21 @@ def show_diff(reporter: Reporter, result: VersionDiff) -> None:
         reporter.say("renamed: " + ", ".join(f"{sanitized(old)} → {sanitized(new)}" for old, new in result.renamed))
     for name, (before, after) in result.settings.items():
         reporter.say(f"{name}: {sanitized(str(before))} → {sanitized(str(after))}")
+
+
+def show_turn(reporter: Reporter, result: RetrainResult) -> None:
+    """Show what a turn decided, and what is in production."""
+    if not result.steps:
+        reporter.say("no label and no setting changed since the last turn")
+    for step in result.steps:
+        reporter.say(f"version {step.version}: {step.step}: {sanitized(step.why)}")
+    for outlook in result.outlook:
+        labels = "is not shown by any number of" if outlook.labels is None else f"takes about {outlook.labels:,}"
+        reporter.say(f"to show a gain of {100 * outlook.gain:g} points {labels} labels")
+    watched = ", watched: it goes back on evidence of harm" if result.watched else ""
+    reporter.say(f"in production: version {result.production}{watched}")
+    done = {"nothing": "all labelled before", "everything": "labelled anew", "rest": "labelled as far as needed"}
+    reporter.say(f"{result.images:,} images, {done.get(result.did, 'labelled as far as needed')}: {result.run}")
 
 
 def _entry(entry: dict[str, Json]) -> tuple[str, ...]:

@@ -131,3 +131,65 @@ class RegistryMove(JsonDocument):
     production: int | None
     former: int | None
     removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnStep(JsonValue):
+    """What a turn decided about a version.
+
+    Attributes:
+        version: number of the version.
+        step: what was decided: train, promote, reject, hold, roll back or confirm.
+        why: in a sentence.
+    """
+
+    version: int
+    step: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook(JsonValue):
+    """How many labels a decision is expected to take.
+
+    Attributes:
+        gain: true gain of the candidate in accuracy, as a share.
+        labels: number of labels, from the first one on; None if such a gain would not be shown.
+    """
+
+    gain: float
+    labels: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainResult(JsonDocument):
+    """What one turn of `fewshot retrain` did.
+
+    Attributes:
+        job: name of the job.
+        steps: in order; none if nothing changed.
+        trained: number of classifiers that were trained, twins included.
+        production: number of the version in production.
+        candidate: number of the version that waits for labels; None if none does.
+        watched: whether production goes back by itself on evidence of harm.
+        outlook: of a candidate that waits.
+        complete: whether every image has its prediction by production.
+        images: number of images of the archive.
+        did: how much of the archive was labelled anew: everything, the rest or nothing.
+        run: URL of the run by production.
+        report: URL of its report.
+    """
+
+    format_version: ClassVar[int] = 1
+    job: str
+    steps: tuple[TurnStep, ...]
+    trained: int
+    production: int
+    candidate: int | None
+    watched: bool
+    outlook: tuple[Outlook, ...]
+    complete: bool
+    images: int
+    did: str
+    run: str
+    report: str | None

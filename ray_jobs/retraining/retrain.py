@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cluster.storage.lease import acquire_lease
-from fewshot.promotion import Comparison, GateResult
+from fewshot.promotion import Comparison, GateResult, labels_needed, log_needed
 from ray_jobs.classification.classify import (
     Classification,
     FinishedClassification,
@@ -21,10 +21,12 @@ from ray_jobs.classification.classify import (
 )
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.examples import learned_labels, learned_ledger
+from ray_jobs.job_file.sections import Job, RetrainSection
 from ray_jobs.registry.journal import Journal
 from ray_jobs.registry.learned_labels import LearnedLabels, diff_labels, read_learned_labels
 from ray_jobs.registry.moves import Compared, Confirmed, Evidence, Move, Promoted, Registered, Rejected, RolledBack
 from ray_jobs.registry.registry_state import RegistryState
+from ray_jobs.results.registry_results import Outlook, RetrainResult, TurnStep
 from ray_jobs.retraining.fresh_labels import (
     ComparedVersion,
     EvidenceOf,
@@ -46,9 +48,10 @@ from ray_jobs.retraining.versions import (
 
 if TYPE_CHECKING:
     from ray_jobs.console.progress import Reporter
-    from ray_jobs.job_file.sections import Job
 
 LEASE = "lease"
+GAINS = (0.01, 0.02, 0.04)
+"""Of which the outlook tells how many labels they would take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +62,53 @@ class Turn:
         decisions: in order, each with the version that it is about.
         trained: number of classifiers that were trained.
         state: of the registry after it.
-        finished: the classification by production; None if there is no production.
+        finished: the classification by production.
+        comparison: of a candidate that waits with production; None without one.
     """
 
     decisions: tuple[tuple[int, Decision], ...]
     trained: int
     state: RegistryState
-    finished: FinishedClassification | None
+    finished: FinishedClassification
+    comparison: Comparison | None = None
+
+    def result(self, job: str, rules: Rules) -> RetrainResult:
+        """Return what the command prints."""
+        assert self.state.production is not None
+        return RetrainResult(
+            job=job,
+            steps=tuple(TurnStep(version=number, step=each.step, why=each.why) for number, each in self.decisions),
+            trained=self.trained,
+            production=self.state.production,
+            candidate=self.state.candidate,
+            watched=self.state.shadow is not None,
+            outlook=() if self.comparison is None else outlook_of(self.comparison, self.state, rules),
+            complete=self.finished.metrics.complete,
+            images=self.finished.metrics.images,
+            did=self.finished.did,
+            run=self.finished.run.url,
+            report=self.finished.report,
+        )
 
 
-def retrain(job: Job, reporter: Reporter, *, by: str, rules: Rules, of: EvidenceOf = "all") -> Turn:
+def outlook_of(comparison: Comparison, state: RegistryState, rules: Rules) -> tuple[Outlook, ...]:
+    """Return how many labels it would take to show gains of a candidate, at the disagreement so far."""
+    differing = comparison.better + comparison.worse
+    share = (differing + 1) / (len(comparison.gains) + 2)
+    needed, margin = log_needed(max(1, state.candidates), alpha=rules.alpha), rules.margin_of_policy
+    return tuple(
+        Outlook(gain=gain, labels=labels_needed(gain, disagreement=share, log_needed=needed, margin=margin))
+        for gain in GAINS
+    )
+
+
+def retrain(job: Job, reporter: Reporter, *, by: str) -> Turn:
     """Carry out one turn.
 
     Args:
         job: a job file with [archive] and [support].
         reporter: shows the progress.
         by: who or what does it, for the journal.
-        rules: how candidates are promoted.
-        of: which labels are evidence.
 
     Raises:
         JobError: the job cannot start, or names a stored classifier.
@@ -90,10 +122,16 @@ def retrain(job: Job, reporter: Reporter, *, by: str, rules: Rules, of: Evidence
         work = Classification.from_job(job)
     journal = Journal(work.store, job.job.name)
     with acquire_lease(work.store, f"{journal.folder}/{LEASE}", term_s=job.storage.lease_s) as lease:
-        turn = _OneTurn(work, reporter, journal, by, rules, of)
+        turn = _OneTurn(work, reporter, journal, by, rules_of(job), (job.retrain or RetrainSection()).evidence)
         done = turn.carry_out()
         lease.check()
     return done
+
+
+def rules_of(job: Job) -> Rules:
+    """Return the rules of a job file."""
+    section = job.retrain or RetrainSection()
+    return Rules(section.policy, section.margin, section.alpha, section.watch_labels)
 
 
 @dataclass
@@ -105,6 +143,7 @@ class _OneTurn:
     rules: Rules
     of: EvidenceOf
     trained: int = 0
+    comparison: Comparison | None = None
     decisions: list[tuple[int, Decision]] = field(default_factory=list)
     state: RegistryState = field(default_factory=RegistryState)
 
@@ -118,7 +157,7 @@ class _OneTurn:
             self._judge_candidate()
         if not self._is_frozen and self._is_new:
             self._train()
-        return Turn(tuple(self.decisions), self.trained, self.state, self._relabel())
+        return Turn(tuple(self.decisions), self.trained, self.state, self._relabel(), self.comparison)
 
     @cached_property
     def labels(self) -> LearnedLabels:
@@ -203,6 +242,7 @@ class _OneTurn:
             "reject": Rejected(version=candidate, evidence=evidence),
             "hold": Compared(version=candidate, against=production, evidence=evidence),
         }
+        self.comparison = comparison if decision.step == "hold" else None
         self._append(moves[decision.step], candidate, decision)
 
     def _train(self) -> None:
@@ -258,10 +298,9 @@ class _OneTurn:
         self.decisions.append((number, decision))
         self.reporter.say(f"version {number}: {decision.why}")
 
-    def _relabel(self) -> FinishedClassification | None:
+    def _relabel(self) -> FinishedClassification:
         """Classify the archive with production."""
-        if self.state.production is None:
-            return None
+        assert self.state.production is not None
         job = self.work.job
         place = self.work.store.url(self.state.version(self.state.production).folder)
         section = replace(job.classifier, from_=place, method="gda", hyperparameters={}, archive_sample="keep")

@@ -27,6 +27,11 @@ class Rules:
     alpha: float = 0.05
     watch_labels: int = 500
 
+    @property
+    def margin_of_policy(self) -> float:
+        """By how much a candidate may be worse under the policy."""
+        return self.margin if self.policy == "not-worse" else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -69,7 +74,7 @@ def decide_candidate(comparison: Comparison, state: RegistryState, rules: Rules)
         state: of the registry, which counts candidates.
         rules: of the job.
     """
-    margin = rules.margin if rules.policy == "not-worse" else 0.0
+    margin = rules.margin_of_policy
     result = decide(comparison, margin=margin, candidate=max(1, state.candidates), alpha=rules.alpha)
     counts = f"{comparison.better} better, {comparison.worse} worse of {len(comparison.gains)} labels"
     if result.decision == "promote":

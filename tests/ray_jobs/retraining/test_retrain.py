@@ -13,7 +13,6 @@ from ray_jobs.job_file.reading import read_job
 from ray_jobs.registry.changes import roll_back
 from ray_jobs.registry.journal import Journal
 from ray_jobs.retraining.retrain import Turn, retrain
-from ray_jobs.retraining.turn import Rules
 from tests.ray_jobs.place import CLASSES, Place, fewshot
 
 pytestmark = pytest.mark.slow
@@ -23,14 +22,14 @@ pytestmark = pytest.mark.slow
 def place(tmp_path, tiny_clip) -> Place:
     """A job that learns from its ledger, with five examples a class and 60 images in the archive."""
     place = Place(tmp_path, tiny_clip).fill(images=60, shots=5)
-    place.write_job(support={"labels": True}, classifier={"method": "gda"})
+    place.write_job(archive={"labels": str(place.truth)}, support={"labels": True}, classifier={"method": "gda"})
     return place
 
 
 def turn(place: Place, policy: str = "watchful", by: str = "cron") -> Turn:
-    job, problems = read_job(place.job)
+    job, problems = read_job(place.job, [f"retrain.policy={policy}"])
     assert not problems
-    return retrain(job, Reporter(), by=by, rules=Rules(policy=policy))  # type: ignore[arg-type]
+    return retrain(job, Reporter(), by=by)
 
 
 def label(place: Place, images: Iterable[int], labels: Mapping[int, str] | None = None, *, by: str = "ann") -> None:
@@ -56,12 +55,10 @@ def kinds(place: Place) -> list[str]:
 def test_the_first_turn_makes_the_first_version_and_the_next_one_nothing(place: Place) -> None:
     first = turn(place)
     assert (first.trained, first.state.production) == (2, 1)  # The classifier and its twin.
-    assert first.finished is not None
     assert first.finished.metrics.images == 62
     assert kinds(place) == ["registered", "promoted"]
     again = turn(place)
     assert (again.trained, again.decisions, again.state) == (0, (), first.state)
-    assert again.finished is not None
     assert again.finished.did == "nothing"
 
 
@@ -74,8 +71,9 @@ def test_new_labels_train_a_version_that_is_promoted_and_watched(place: Place) -
     assert (version.examples, version.parent) == (27, 1)
     why = journal(place).entries()[2].why
     assert why == "12 labels added, 0 removed, 0 changed"
-    assert second.finished is not None
     assert second.finished.run.plan.classifier == str(place.output / version.folder)
+    assert second.finished.metrics.given_labels is not None
+    assert second.finished.metrics.given_labels.learned_from == 12  # Nothing is measured with them.
     label(place, range(12, 24))
     third = turn(place)
     assert (third.state.production, third.state.shadow, third.state.watched_since) == (3, 1, 4)
@@ -91,8 +89,6 @@ def test_a_night_of_wrong_labels_is_rejected_and_its_class_named(place: Place) -
     assert poisoned.state.production == 1
     assert poisoned.state.rejected == {2}
     assert "look at the labels of cyan" in journal(place).entries()[-1].why
-    assert before.finished is not None
-    assert poisoned.finished is not None
     assert poisoned.finished.run.plan.predictions == before.finished.run.plan.predictions
     again = turn(place)  # The labels are as they were, so nothing is trained, and nothing moves.
     assert (again.trained, again.decisions) == (0, ())
@@ -134,5 +130,31 @@ def test_a_rollback_stays_until_the_labels_change(place: Place) -> None:
     roll_back(journal(place), by="ann", why="harm")
     after = turn(place)
     assert (after.state.production, after.trained) == (1, 0)
-    assert after.finished is not None
     assert after.finished.run.plan.classifier == str(place.output / after.state.version(1).folder)
+
+
+def test_the_command_tells_what_it_did_and_what_it_would_take(place: Place) -> None:
+    first = fewshot("retrain", place.job, "--set", "retrain.policy=superior", "--by", "cron")
+    assert (first.code, first.result["production"], first.result["trained"]) == (0, 1, 2)
+    assert [step["step"] for step in first.result["steps"]] == ["train", "promote"]
+    label(place, range(9))
+    held = fewshot("retrain", place.job, "--set", "retrain.policy=superior")
+    assert (held.result["production"], held.result["candidate"]) == (1, 2)
+    label(place, range(9, 30))
+    later = fewshot("retrain", place.job, "--set", "retrain.policy=superior")
+    labels = [each["labels"] for each in later.result["outlook"]]
+    assert labels == sorted(labels, reverse=True)
+    assert "to show a gain of 1 points takes about" in later.messages
+    listed = fewshot("registry", "list", str(place.output))
+    assert [each["state"] for each in listed.result["versions"]] == ["production", "candidate"]
+    back = fewshot("registry", "promote", str(place.output), "2", "--why", "looks good")
+    assert back.result["production"] == 2
+    steps = fewshot("retrain", place.job).result["steps"]
+    assert [(step["version"], step["step"]) for step in steps] == [(3, "train"), (3, "promote")]
+
+
+def test_a_stored_classifier_is_not_retrained(place: Place) -> None:
+    turn(place)
+    folder = next(place.output.glob("classifiers/gda/*"))
+    refused = fewshot("retrain", place.job, "--set", f"classifier.from={folder}", "--set", "classifier.method=gda")
+    assert refused.code == 2
