@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.table import Table
 
 from ray_jobs.console.progress import Reporter
@@ -12,8 +14,14 @@ SHOWN_CLASSES = 30
 """Classes that a table shows, the most frequent first."""
 
 
-def show_audit(reporter: Reporter, result: AuditResult) -> None:
-    """Show what was drawn, and what the answers say about the archive."""
+def show_audit(reporter: Reporter, result: AuditResult, output: str) -> None:
+    """Show what was drawn, what the answers say about the archive, and the command to give more of them.
+
+    Args:
+        reporter: shows them.
+        result: of the audit.
+        output: the output as the user named it.
+    """
     left_out = [(result.learned_from, "that the classifier learned from"), (result.unreadable, "unreadable")]
     without = " and ".join(f"{count:,} {what}" for count, what in left_out if count)
     reporter.say(
@@ -28,10 +36,10 @@ def show_audit(reporter: Reporter, result: AuditResult) -> None:
         _show_shares(reporter, result, result.estimates)
         _show_classes(reporter, result.estimates.classes)
         _show_limits(reporter, result, result.estimates)
-    _show_answers(reporter, result)
+    _show_answers(reporter, result, output)
 
 
-def _show_answers(reporter: Reporter, result: AuditResult) -> None:
+def _show_answers(reporter: Reporter, result: AuditResult, output: str) -> None:
     if result.uncertain:
         reporter.say(
             f"{plural(result.uncertain, 'answer says', 'answers say')} that nobody can say: they count as wrong in the"
@@ -47,6 +55,9 @@ def _show_answers(reporter: Reporter, result: AuditResult) -> None:
         )
     if (left := result.images - result.answered - result.waiting) > 0:
         reporter.say(f"{plural(left, 'image has', 'images have')} no answer yet")
+        reporter.say(
+            f"To answer in a browser: fewshot review {shlex.quote(output)} --screen {shlex.quote(result.draw)}"
+        )
 
 
 def _show_shares(reporter: Reporter, result: AuditResult, found: AuditEstimates) -> None:

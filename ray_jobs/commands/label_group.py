@@ -218,7 +218,7 @@ def audit(
     place, storage, job_file = locate_output(output)
     with reporter.waiting("reading predictions and labels"):
         done = run_audit(place, images, seed=seed, job=job_name(job_file), storage=storage)
-    show_audit(reporter, done.result)
+    show_audit(reporter, done.result, output)
     if table is not None:
         data, rows = table_to_label(done)
         write_new_table(table, data, option="--table", job=done.archive.job, output=done.archive.store)
@@ -308,11 +308,11 @@ def suggest(
     from ray_jobs.suggestion.suggest_images import suggest_images
 
     reporter = Reporter()
-    place, storage, _ = locate_output(output)
+    place, storage, job_file = locate_output(output)
     with reporter.waiting("reading the features"):
-        embedded, content = suggest_images(place, n, storage)
+        embedded, content = suggest_images(place, n, storage, job=job_name(job_file))
     result = store_list(embedded, content, csv)
-    show_list(reporter, result)
+    show_list(reporter, result, output)
     return result.to_json()
 
 
@@ -345,9 +345,9 @@ def search(
 
     reporter = Reporter()
     query = Query(text=text, image=image)
-    place, storage, _ = locate_output(output)
+    place, storage, job_file = locate_output(output)
     with reporter.waiting("reading the features"):
-        embedded, content = search_images(place, query, n, storage)
+        embedded, content = search_images(place, query, n, storage, job=job_name(job_file))
     result = store_list(embedded, content, csv)
-    show_list(reporter, result)
+    show_list(reporter, result, output)
     return result.to_json()

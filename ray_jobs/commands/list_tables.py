@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
+import shlex
+
 from rich.table import Table
 
 from ray_jobs.console.progress import Reporter
@@ -10,8 +13,14 @@ from ray_jobs.report.markup import plural
 from ray_jobs.results.image_list import ImageList, ListedImage, StoredList
 
 
-def show_list(reporter: Reporter, result: StoredList) -> None:
-    """Show a list, what it was chosen from, and where it lies."""
+def show_list(reporter: Reporter, result: StoredList, output: str) -> None:
+    """Show a list, what it was chosen from, where it lies, and the command to look at it.
+
+    Args:
+        reporter: shows them.
+        result: the list.
+        output: the output as the user named it.
+    """
     content = result.content
     if content.images:
         reporter.console.print(_table(content))
@@ -21,6 +30,9 @@ def show_list(reporter: Reporter, result: StoredList) -> None:
     reporter.say(f"{len(content.images)} of {plural(content.considered, 'image')}{beside}; the list is {result.stored}")
     if result.table is not None:
         reporter.say(f"wrote them to {result.table}")
+    if content.images:
+        name = posixpath.basename(result.stored).removesuffix(".json")
+        reporter.say(f"To label them in a browser: fewshot review {shlex.quote(output)} --screen {name}")
 
 
 def _table(content: ImageList) -> Table:

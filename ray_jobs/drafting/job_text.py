@@ -68,6 +68,7 @@ def job_sections(
             "support",
             (
                 Setting("uri", arguments.examples, examples_summary(counts, form)),
+                _suggested("labels", True, "learns from labels of the archive, too: `fewshot review` gives them"),
                 _shots(suggestions.shots, max(counts.values(), default=0)),
                 Setting(
                     "views",
@@ -122,9 +123,8 @@ def _suggested(key: str, value: object, comment: str) -> Setting:
 
 def _shots(shots: int | None, largest: int) -> Setting:
     if shots is None:
-        return _suggested(
-            "shots", _OTHER_SHOTS, f"examples of a class to use at most; all if left out (now up to {largest:,})"
-        )
+        now = f" (now up to {largest:,})" if largest else ""
+        return _suggested("shots", _OTHER_SHOTS, f"examples of a class to use at most; all if left out{now}")
     return Setting("shots", shots, f"examples of a class to use at most; the largest class has {largest:,}")
 
 

@@ -28,7 +28,12 @@ def warnings_about_classes(counts: Mapping[str, int], *, has_text: bool = True) 
     """
     if not counts:
         return
-    if names := [name for name, count in counts.items() if not count]:
+    if not any(counts.values()):
+        yield (
+            "No class has an example, only a name, and labels by names alone are rough. Find first examples with"
+            " fewshot search, label them with fewshot review, and run the job again with support.labels = true."
+        )
+    elif names := [name for name, count in counts.items() if not count]:
         yield f"{_classes(names)} no example, only a name: {first_few(names)}."
     if names := [name for name, count in counts.items() if 0 < count < MIN_EXAMPLES]:
         yield (

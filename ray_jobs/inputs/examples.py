@@ -269,7 +269,10 @@ def _from_folder(uri: str, known: Sequence[str], options: LabelOptions, storage:
         slices = [shard.payload for shard in shards if isinstance(shard.payload, FolderSlice)]
     except ClusterError as error:
         reason = str(error).partition("; expected")[0]
-        expected = "expected a folder with a folder per class, a table (.csv, .parquet, .jsonl) or a splits.json"
+        expected = (
+            "expected a folder with a folder per class, a table (.csv, .parquet, .jsonl) or a splits.json; for class"
+            " names alone, a table with the columns image and label and nothing in image"
+        )
         raise DataError(f"no examples: {reason}; {expected}") from error
     entries = [entry for part in slices for entry in part.entries]
     if source.kind == "parquet":

@@ -106,12 +106,12 @@ def _quality(contents: Contents) -> Iterator[Element]:
         yield element("p", f"Measured on {images} whose labels were given{_trained_on(contents.job)}", class_="note")
         yield listing(_measured(measured), class_="tiles")
         yield from (element("p", reason, class_="note") for reason in unused)
-        yield element("p", f"For comparison: {_on_the_examples(held_out)}.", class_="note")
+        if held_out.accuracy is not None:
+            yield element("p", f"For comparison: {_on_the_examples(held_out)}.", class_="note")
     else:
         yield element("h2", "How good it is likely to be")
         why = " ".join(unused) or "No labels of the archive were given to measure with."
-        known = "All that is known is" if contents.audit is None else "An audit is below; this is"
-        yield element("p", f"{why} {known} {_on_the_examples(held_out)}.", class_="note")
+        yield element("p", f"{why} {_what_is_known(held_out, is_audited=contents.audit is not None)}", class_="note")
         if held_out.accuracy is not None:
             yield listing(_expected(held_out), class_="tiles")
 
@@ -136,9 +136,15 @@ def _expected(held_out: HeldOut) -> Iterator[Element]:
         yield tile("Coverage", percent(held_out.coverage), "of the examples would get a label")
 
 
-def _on_the_examples(held_out: HeldOut) -> str:
+def _what_is_known(held_out: HeldOut, *, is_audited: bool) -> str:
     if held_out.accuracy is None:
-        return "that the examples are too few to estimate anything from"
+        audit = "an audit is below" if is_audited else "fewshot audit estimates how many labels are right"
+        return f"There are too few examples to estimate anything from: {audit}."
+    known = "An audit is below; this is" if is_audited else "All that is known is"
+    return f"{known} {_on_the_examples(held_out)}."
+
+
+def _on_the_examples(held_out: HeldOut) -> str:
     how = HELD_OUT[held_out.source].format(images=plural(held_out.images, "example"))
     numbers = f"accuracy {percent(held_out.expected_accuracy)}"
     if held_out.calibrates:

@@ -164,14 +164,14 @@ class ReviewSession:
         return list_paths(self.archive.store)
 
     def list_titles(self) -> dict[str, str]:
-        """Return the lists of the output with their headings; of one that cannot be read, its name."""
+        """Return the lists of the output with their headings, sorted by these; of one that cannot be read, its name."""
         titles = {}
         for name in sorted(self.list_paths()):
             try:
                 titles[name] = self._read_list(name)[0].title
             except (JobError, FileNotFoundError):
                 titles[name] = name
-        return titles
+        return dict(sorted(titles.items(), key=lambda item: (item[1], item[0])))
 
     def screen(self, address: ScreenAddress, *, screen_id: str | None = None) -> Screen:
         """Return a screen and begin to read the pictures of the one behind it.

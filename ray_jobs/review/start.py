@@ -142,10 +142,10 @@ def first_screen(session: ReviewSession, name: str) -> ScreenAddress:
     """
     if name in session.classes:
         return ScreenAddress("class", name)
-    lists = session.list_paths()
-    if name in lists:
+    if name in session.list_paths():
         return ScreenAddress("list", name)
     kinds = [kind for kind in KINDS if kind not in ("class", "list")]
     if name in kinds:
         return ScreenAddress(name)
+    lists = [each if title == each else f"{each} ({title})" for each, title in session.list_titles().items()]
     raise JobError([f"no screen {name!r}; known: {', '.join([*kinds, *lists])}, and the predicted classes"])

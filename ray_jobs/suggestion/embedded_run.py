@@ -41,18 +41,19 @@ class EmbeddedRun:
     job: Job
 
     @classmethod
-    def open(cls, place: str, storage: Storage = DEFAULT_STORAGE) -> EmbeddedRun:
+    def open(cls, place: str, storage: Storage = DEFAULT_STORAGE, *, job: str | None = None) -> EmbeddedRun:
         """Open a run.
 
         Args:
             place: folder of a run, or an output: then its newest complete run, or the only one that was begun.
             storage: how S3 is reached.
+            job: of an output with several jobs, the name of the one that is meant.
 
         Raises:
             JobError: there is no such run, there are several, or it has no features.
             StorageError: storage does not respond.
         """
-        run = _find_run(place, storage)
+        run = _find_run(place, storage, job)
         if run.kind != "classification":
             raise JobError([f"{run.url} is an evaluation; expected a run of fewshot classify"])
         found = cls(run, stored_job(run.store, run.folder))
@@ -135,10 +136,10 @@ def unit_rows(rows: FeatureRows) -> tuple[NDArray[np.int64], NDArray[np.float32]
     return read, unit
 
 
-def _find_run(place: str, storage: Storage) -> Run:
+def _find_run(place: str, storage: Storage, job: str | None) -> Run:
     """Return the run that is named, the newest complete run, or the only one that was begun."""
     try:
-        return open_run(place, kind="classification", storage=storage)
+        return open_run(place, job=job, kind="classification", storage=storage)
     except JobError as error:
         store = open_output(place, storage)
         runs = [run for run in find_runs(store) if isinstance(run, Run) and run.kind == "classification"]

@@ -37,7 +37,7 @@ class _Nearest:
 
 
 def search_images(
-    place: str, query: Query, count: int, storage: Storage = DEFAULT_STORAGE
+    place: str, query: Query, count: int, storage: Storage = DEFAULT_STORAGE, *, job: str | None = None
 ) -> tuple[EmbeddedRun, ImageList]:
     """Find the images that are most similar to a query.
 
@@ -46,6 +46,7 @@ def search_images(
         query: a text or an image.
         count: images to find, >= 1.
         storage: how S3 is reached.
+        job: of an output with several jobs, the name of the one that is meant.
 
     Returns:
         the run, and the list; of equally similar images, the first in the archive's order come first.
@@ -55,7 +56,7 @@ def search_images(
         UnreadableImageError: the image of the query cannot be read.
         ClusterError: the archive is not where it was, or storage does not respond.
     """
-    embedded = EmbeddedRun.open(place, storage)
+    embedded = EmbeddedRun.open(place, storage, job=job)
     archive = embedded.source.identity
     direction = embed_query(query, embedded.job, storage)
     found, read = nearest_images(embedded, direction, count)

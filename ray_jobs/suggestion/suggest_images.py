@@ -32,7 +32,12 @@ class _Part:
 
 
 def suggest_images(
-    place: str, count: int, storage: Storage = DEFAULT_STORAGE, *, sample_size: int = SAMPLE_SIZE
+    place: str,
+    count: int,
+    storage: Storage = DEFAULT_STORAGE,
+    *,
+    job: str | None = None,
+    sample_size: int = SAMPLE_SIZE,
 ) -> tuple[EmbeddedRun, ImageList]:
     """Choose images to label next.
 
@@ -40,6 +45,7 @@ def suggest_images(
         place: an output, or the folder of a run.
         count: images to choose, >= 1.
         storage: how S3 is reached.
+        job: of an output with several jobs, the name of the one that is meant.
         sample_size: images of the archive that are to be covered, at most.
 
     Returns:
@@ -49,7 +55,7 @@ def suggest_images(
         JobError: there is no run with features, or something that is stored is damaged.
         ClusterError: the archive is not where it was, or storage does not respond.
     """
-    embedded = EmbeddedRun.open(place, storage)
+    embedded = EmbeddedRun.open(place, storage, job=job)
     archive = embedded.source.identity
     covered, answers = CoveredImages(), read_answers(embedded, archive)
     notices = [notice for notice in (add_examples(covered, embedded),) if notice is not None]

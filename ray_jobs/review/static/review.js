@@ -17,6 +17,7 @@ let isChosen = false; // Whether the selected image was gone to and has no answe
 let sending = false;
 let wake = null; // Ends the pause before a decision is sent again: wake(true) sends it at once, wake(false) gives up.
 let labels = null;
+const lists = listsByTitle(); // Of the first page: addresses of the screens that are no class.
 let matches = [];
 let chosen = 0;
 
@@ -54,6 +55,21 @@ function moved(position, key, count, columns) {
   return next;
 }
 
+/** Addresses of the lists of the first page by title; of titles that occur twice, all but the first have the name too. */
+function listsByTitle() {
+  const found = new Map();
+  for (const link of document.querySelectorAll(".links a")) {
+    const title = link.textContent;
+    found.set(found.has(title) ? link.parentElement.textContent : title, link.href);
+  }
+  return found;
+}
+
+/** What can be typed: classes, and lists whose titles are no class. */
+function typable() {
+  return [...labels, ...[...lists.keys()].filter((title) => !labels.includes(title))];
+}
+
 // The screen.
 
 /** Whether letters search a class; if not, they choose the image with that letter. */
@@ -63,8 +79,14 @@ function lettersSearch() {
 
 function showLetters() {
   body.letters = lettersSearch() ? "class" : "image";
-  if (items.length > 1 && body.blind !== "true")
-    byId("letters").textContent = isChosen ? "Letters: its class. Esc: letters choose an image." : "Letters: choose an image.";
+  byId("letters").textContent = whatLettersDo();
+}
+
+function whatLettersDo() {
+  if (!lettersSearch()) return "Letters: choose an image.";
+  const search = "Letters: its class (/ first, if it begins with n, s, u or x).";
+  if (items.length <= 1) return search;
+  return `${search} ${body.blind === "true" ? "Shift and a letter: choose an image." : "Esc: letters choose an image."}`;
 }
 
 function choose(position) {
@@ -262,7 +284,7 @@ async function readLabels() {
 function list() {
   if (labels === null) return;
   const typed = byId("typed").value.trim();
-  matches = matching(labels, typed).map((name) => [name, name]);
+  matches = matching(typable(), typed).map((name) => [name, name]);
   if (typed && body.page === "screen" && !labels.includes(typed)) matches.push([typed, `new class: ${typed}`]);
   chosen = 0;
   byId("matches").replaceChildren(
@@ -298,7 +320,8 @@ function take(place) {
   if (body.page === "screen") answer(targets(), { answer: "label", label: name });
   else {
     sending = true; // No key counts until the screen is there.
-    location.assign(`/screen?${new URLSearchParams({ kind: "class", name })}`);
+    const isClass = labels.includes(name);
+    location.assign(isClass ? `/screen?${new URLSearchParams({ kind: "class", name })}` : lists.get(name));
   }
 }
 
@@ -306,7 +329,7 @@ function inClasses(event) {
   if (event.key === "Enter") {
     event.preventDefault();
     if (labels !== null) take(chosen);
-  } else if (labels !== null && isChoice(labels, byId("typed").value, event.key) && matches[event.key - 1]) {
+  } else if (labels !== null && isChoice(typable(), byId("typed").value, event.key) && matches[event.key - 1]) {
     event.preventDefault();
     take(event.key - 1);
   } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {

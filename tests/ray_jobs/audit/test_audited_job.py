@@ -30,6 +30,7 @@ def test_a_run_is_audited(copied):
     assert (first.code, first.result["images"], first.result["unreadable"]) == (0, 18, 2)
     assert first.result["estimates"] is None
     assert "nothing is known about the accuracy" in first.messages
+    assert f"fewshot review {copied.output} --screen {first.result['draw']}" in first.messages
     rows = fill(table)
     assert all(Path(row["url"]).exists() and row["reason"] == "audit" for row in rows)
     assert fewshot("labels", "import", str(copied.output), str(table)).result["written"] == 18

@@ -144,7 +144,7 @@ def test_every_line_to_uncomment_is_valid(here):
     init("photos", "examples")
     lines = (here / "job.toml").read_text().split("\n")
     commented = [index for index, line in enumerate(lines) if line.startswith("# ") and " = " in line]
-    assert len(commented) == 7
+    assert len(commented) == 8
     changed = [line.removeprefix("# ") if " = " in line or line.startswith("# [") else line for line in lines]
     changed.remove(next(line for line in changed if line.startswith('model = "embedded"')))
     (here / "changed.toml").write_text("\n".join(changed))
@@ -152,6 +152,7 @@ def test_every_line_to_uncomment_is_valid(here):
     assert problems == []
     assert (job.clip.model, job.clip.pretrained) == ("ViT-B-32", "laion2b_s34b_b79k")
     assert (job.support.shots, job.classifier.max_error, job.archive.labels) == (16, 0.1, "labels.csv")
+    assert job.support.labels is True
     assert (job.cluster.address, job.cluster.clip_workers) == ("auto", 4)
 
 
@@ -252,6 +253,22 @@ def test_what_was_not_looked_at_is_told(here, monkeypatch):
     assert archive.startswith("Only the first ")
     assert f"note: {archive}" in outcome.messages
     assert (outcome.result["warnings"], outcome.result["duplicates"]["all_compared"]) == ([], False)
+
+
+def test_names_alone_lead_to_labels(here):
+    outcome = init("photos", write_table(here / "names.csv", [("", "amber"), ("", "blue")]))
+    (warning,) = outcome.result["warnings"]
+    assert "support.labels = true" in warning
+    text = (here / "job.toml").read_text()
+    assert "# labels = true " in text
+    assert "now up to" not in text
+
+
+def test_a_list_of_names_is_refused_with_the_form_they_take(here):
+    (here / "names.txt").write_text("amber\nblue\n")
+    outcome = init("photos", "names.txt")
+    assert outcome.code == 2
+    assert "for class names alone, a table with the columns image and label and nothing in image" in outcome.messages
 
 
 def test_classes_known_by_name_only_are_told(here):

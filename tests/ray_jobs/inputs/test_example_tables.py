@@ -244,6 +244,7 @@ def test_ground_truth_in_a_table_of_images_is_refused(tmp_path):
         ({"Images": 3, "dog": 3}, "1 class has the name of a folder of files, not of what is in them: Images"),
         ({"0": 3, "1": 3}, "The 2 classes have numbers for names (0, 1)"),
         ({"cat": 0, "dog": 3}, "1 class has no example, only a name: cat."),
+        ({"cat": 0, "dog": 0}, "Find first examples with fewshot search"),
         ({"cat": 1, "dog": 3}, "1 class has only one example: cat."),
     ],
 )

@@ -238,6 +238,13 @@ def test_the_page_stays_small_whatever_is_in_it(tmp_path):
     assert len(html.encode()) < 1_000_000
 
 
+def test_without_examples_an_audit_is_named(tmp_path):
+    held_out = {"source": "none", "images": 0, "accuracy": None}
+    run = WrittenRun(tmp_path, metrics={"measured": None, "given_labels": None, "held_out": held_out}).write(PICTURES)
+    known = "There are too few examples to estimate anything from: fewshot audit estimates how many labels are right."
+    assert known in page_of(run)
+
+
 def test_without_labels_the_numbers_are_of_the_examples(tmp_path):
     run = WrittenRun(tmp_path).write(PICTURES)
     html = page_of(run)

@@ -39,7 +39,13 @@ STEPS = (
 )
 """Keys, and addresses of pages that the person goes to; 42 images get an answer."""
 
-ALLOWED = ("net::ERR_CONNECTION_", "net::ERR_EMPTY_RESPONSE", "status of 403", "net::ERR_SOCKET")
+ALLOWED = (
+    "net::ERR_CONNECTION_",
+    "net::ERR_CONTENT_LENGTH_MISMATCH",
+    "net::ERR_EMPTY_RESPONSE",
+    "status of 403",
+    "net::ERR_SOCKET",
+)
 """What the console may say of a server that is gone, and of the new one before its URL was opened."""
 STATE = """() => {
   if (location.protocol === "chrome-error:") return "gone";

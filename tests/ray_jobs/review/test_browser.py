@@ -143,6 +143,8 @@ def test_an_audit_is_answered_without_predictions(browser: Any, run: WrittenRun)
     with served(run, "--screen", "one") as server:
         tab = Tab(browser)
         page = tab.enter(server)
+        letters = "Letters: its class (/ first, if it begins with n, s, u or x). Shift and a letter: choose an image."
+        assert page.inner_text("#letters") == letters
         press(page, "b")
         page.wait_for_selector("#matches li")
         press(page, "Enter", "n", "1")  # A digit has no prediction to choose.
@@ -151,6 +153,24 @@ def test_an_audit_is_answered_without_predictions(browser: Any, run: WrittenRun)
         press(page, "x", "Enter")
         page.wait_for_selector("main a")
         assert Counter(answer for answer, _ in answers(run).values()) == {"label": 1, "unknown": 1, "unreadable": 1}
+        assert tab.complaints == []
+
+
+def test_letters_lead_from_the_first_page_to_a_search(browser: Any, run: WrittenRun) -> None:
+    for name, query in (("1d6c", "amber"), ("7f31", "amber"), ("3fab", "a plum")):
+        content = f'{{"kind": "search", "query": "{query}", "images": [{{"image": "folder/003.png"}}]}}'
+        run.store.put(f"suggestions/{name}.json", content.encode())
+    with served(run) as server:
+        tab = Tab(browser)
+        page = tab.enter(server)
+        press(page, "a", "m")
+        page.wait_for_selector("#matches li")
+        listed = [line.strip() for line in page.locator("#matches bdi").all_inner_texts()]
+        assert listed == ["amber", "Search: amber", "Search: amber 7f31"]
+        press(page, "3")
+        page.wait_for_selector("#grid")
+        assert page.url.endswith("kind=list&name=7f31")
+        assert page.inner_text("h1") == "Search: amber"
         assert tab.complaints == []
 
 

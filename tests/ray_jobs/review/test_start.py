@@ -98,10 +98,11 @@ def test_a_port_that_is_taken_is_an_error(run: WrittenRun, monkeypatch: pytest.M
 
 
 def test_screens_are_found_by_name(run: WrittenRun) -> None:
-    run.store.put("suggestions/next.json", b'{"images": []}')
+    run.store.put("suggestions/next.json", b'{"kind": "search", "query": "a plum", "images": []}')
     session = open_session(run)
     assert [first_screen(session, name).kind for name in ("amber", "next", "least")] == ["class", "list", "least"]
-    with pytest.raises(JobError, match="no screen 'purple'; known: least, large, disagreements, skipped, next"):
+    known = r"least, large, disagreements, skipped, next \(Search: a plum\), and the predicted classes"
+    with pytest.raises(JobError, match=f"no screen 'purple'; known: {known}"):
         first_screen(session, "purple")
 
 

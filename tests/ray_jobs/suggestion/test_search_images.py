@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -236,6 +237,7 @@ def named(tmp_path_factory) -> Place:
 
 def test_a_text_is_searched_where_there_are_class_names_alone(named):
     found = fewshot("search", named.output, "a blue bottle", "--n", 5)
+    assert f"fewshot review {named.output} --screen {Path(found.result['stored']).stem}" in found.messages
     assert found.code == 0
     similarities = [image["similarity"] for image in found.result["images"]]
     assert len(similarities) == 5

@@ -219,6 +219,19 @@ def test_a_place_without_a_run_is_named(tmp_path):
     assert "no job has run" in done.messages
 
 
+@pytest.mark.parametrize("command", [("suggest",), ("search", "--image", "archive/photo_003.jpg")])
+def test_the_job_file_chooses_among_the_jobs_of_an_output(tmp_path, tiny_clip, command):
+    place = Place(tmp_path, tiny_clip).fill()
+    first = place.classify()
+    assert first.code == place.classify("job.name=other").code == 0
+    name, *query = (str(tmp_path / word) if "/" in word else word for word in command)
+    several = fewshot(name, place.output, *query)
+    assert (several.code, "Name a job file" in several.messages) == (2, True)
+    chosen = fewshot(name, place.job, *query)
+    assert chosen.code == 0, chosen.messages
+    assert chosen.result["run"] == f"runs/{first.run.name}"
+
+
 def test_examples_of_a_job_count_as_covered(finished):
     found = fewshot("suggest", finished.output).result
     assert found["labelled"] == 6
