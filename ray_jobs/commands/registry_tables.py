@@ -18,8 +18,8 @@ SHOWN_CLASSES = 30
 def show_versions(reporter: Reporter, result: RegistryList) -> None:
     """Show all versions, and what is in production."""
     table = Table()
-    for column in ("version", "state", "method", "classes", "examples", "held-out accuracy", "registered", "by", "why"):
-        table.add_column(column, justify="right" if column in ("version", "classes", "examples") else "left")
+    for column in ("", "state", "method", "classes", "examples", "held out", "why"):
+        table.add_column(column, justify="right" if column in ("", "classes", "examples", "held out") else "left")
     for each in result.versions:
         table.add_row(
             str(each.version),
@@ -28,9 +28,7 @@ def show_versions(reporter: Reporter, result: RegistryList) -> None:
             f"{each.classes:,}",
             f"{each.examples:,}",
             _percent(each.accuracy),
-            each.time[:16].replace("T", " "),
-            sanitized(each.by),
-            sanitized(each.why),
+            f"{each.time[:10]} {sanitized(each.by)}: {sanitized(each.why)}",
         )
     reporter.console.print(table)
     if result.production is None:
@@ -73,7 +71,10 @@ def show_diff(reporter: Reporter, result: VersionDiff) -> None:
     if result.renamed:
         reporter.say("renamed: " + ", ".join(f"{sanitized(old)} → {sanitized(new)}" for old, new in result.renamed))
     for name, (before, after) in result.settings.items():
-        reporter.say(f"{name}: {sanitized(str(before))} → {sanitized(str(after))}")
+        if name != "accuracy":
+            reporter.say(f"{name}: {sanitized(str(before))} → {sanitized(str(after))}")
+        elif isinstance(before, float) and isinstance(after, float):
+            reporter.say(f"accuracy on held-out examples, each on its own: {_percent(before)} → {_percent(after)}")
 
 
 def show_turn(reporter: Reporter, result: RetrainResult) -> None:

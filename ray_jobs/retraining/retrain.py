@@ -294,9 +294,20 @@ class _OneTurn:
         return "; ".join([counts, *told])
 
     def _append(self, move: Move, number: int, decision: Decision) -> None:
+        """Make a move, unless it would only repeat a comparison without new labels."""
+        if isinstance(move, Compared) and self._last_comparison(move) == move:
+            return
         self.state = self.journal.append(move, by=self.by, why=decision.why, after=self.state)
         self.decisions.append((number, decision))
         self.reporter.say(f"version {number}: {decision.why}")
+
+    def _last_comparison(self, like: Compared) -> Compared | None:
+        """The last comparison of the same two versions."""
+        pair = (like.version, like.against)
+        moves = (entry.move for entry in reversed(self.journal.entries()))
+        return next(
+            (move for move in moves if isinstance(move, Compared) and (move.version, move.against) == pair), None
+        )
 
     def _relabel(self) -> FinishedClassification:
         """Classify the archive with production."""
