@@ -79,7 +79,7 @@ def test_a_job_on_s3_writes_the_bytes_of_a_local_one_in_few_requests(place, expe
     assert len(images) - len(set(images)) <= 2 * SHOWN
     assert len(made) <= 1.2 * needed(shards=len(expected), shown=len(images) - len(set(images)))
     assert (again.code, again.result["did"]) == (0, "nothing")
-    assert repeated <= 17 + 2 * len(CLASSES)  # The examples: they are identified by their contents.
+    assert repeated <= 18 + 2 * len(CLASSES)  # The examples: they are identified by their contents.
 
 
 def needed(*, shards, shown):
@@ -102,6 +102,10 @@ def needed(*, shards, shown):
         - 1
         + len(("metrics", "plan", "failures")),
         "examples, to find odd ones for the report": examples + len(CLASSES),
+        "features, to find copies for the report": min(shards, SHARDS_SHOWN),
+        "features, to compare with the examples": shards,
+        "predictions, to name copies": min(shards, 2 * SHARDS_SHOWN),
+        "examples of which there are copies": examples,
     }
     writes = {
         "features": len(CLASSES) + shards,
@@ -132,8 +136,8 @@ def test_an_escalated_job_on_s3_writes_the_bytes_of_a_local_one(tmp_path, tiny_c
         look_ups = proxy.count()["HEAD"]
     assert (here.code, outcome.code) == (0, 0), outcome.messages
     assert parts_of(bucket, outcome) == local_parts(here)
-    # Examples: by the driver, their latents in both trainings and for calibration, and for the report.
-    assert max(reads.values()) <= 5
+    # Examples: by the driver, their latents in both trainings and for calibration, and twice for the report.
+    assert max(reads.values()) <= 6
     assert look_ups <= 3 + 4 * len(CLASSES)  # Adapters, and those of calibration: before training, before scoring.
 
 
@@ -158,7 +162,7 @@ def test_tars_and_tables_on_s3_give_the_bytes_of_local_ones(place, bucket, tmp_p
         read = [request for request in proxy.requests if request.kind == "GET" and "/images/" in request.key]
     assert (here.code, outcome.code) == (0, 0)
     assert parts_of(bucket, outcome) == local_parts(here)
-    assert len(read) <= 3 * len(parts_of(bucket, outcome)) + 5
+    assert len(read) <= 4 * len(parts_of(bucket, outcome))  # To list, to embed, and to show them and their copies.
 
 
 def csv_of(bucket, place):
