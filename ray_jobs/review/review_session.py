@@ -77,6 +77,10 @@ class Progress:
     last: LastBatch | None
 
 
+class OtherArchiveError(JobError):
+    """A list of the output has images of another archive than the run that is reviewed."""
+
+
 class ReviewSession:
     """Screens of a run, and what is decided about them. Methods may be called by several threads.
 
@@ -164,11 +168,16 @@ class ReviewSession:
         return list_paths(self.archive.store)
 
     def list_titles(self) -> dict[str, str]:
-        """Return the lists of the output with their headings, sorted by these; of one that cannot be read, its name."""
+        """Return the lists of images of this archive with their headings, sorted by these.
+
+        The heading of a list that cannot be read is its name.
+        """
         titles = {}
         for name in sorted(self.list_paths()):
             try:
                 titles[name] = self._read_list(name)[0].title
+            except OtherArchiveError:
+                continue
             except (JobError, FileNotFoundError):
                 titles[name] = name
         return dict(sorted(titles.items(), key=lambda item: (item[1], item[0])))
@@ -260,6 +269,10 @@ class ReviewSession:
             raise JobError([f"no list {name!r} in {self.archive.store.root}"])
         if name not in self._lists or self._lists[name][0] != path:
             shown = read_list(self.archive.store, name, path)
+            if shown.archive not in (None, self.archive.source.identity):
+                raise OtherArchiveError(
+                    [f"the list {name!r} is of images of another archive; name the run of that one"]
+                )
             found = self.index.find(image.image for image in shown.images)
             self._lists[name] = (path, shown, found)
         return self._lists[name][1:]

@@ -50,12 +50,14 @@ class ShownList:
         kind: what it is.
         query: what was searched for; None otherwise.
         images: in the order in which they are shown.
+        archive: identity of the archive that they are of; None where the list does not say.
     """
 
     name: str
     kind: ListKind
     query: str | None
     images: tuple[ShownImage, ...]
+    archive: str | None = None
 
     @property
     def title(self) -> str:
@@ -103,10 +105,23 @@ def read_list(store: Store, name: str, path: str) -> ShownList:
         problem = f"{store.url(path)} is no list of images ({type(error).__name__}: {error})"
         raise JobError([f'{problem}; expected {{"images": [{{"image": KEY}}, …]}}']) from error
     if is_audit:
-        return ShownList(str(content.get("draw") or name), "audit", None, images)
+        return ShownList(str(content.get("draw") or name), "audit", None, images, _archive_of_draw(store, path))
     query = content.get("query")
     is_search = content.get("kind") == "search" or query is not None
-    return ShownList(name, "search" if is_search else "suggestion", None if query is None else str(query), images)
+    kind: ListKind = "search" if is_search else "suggestion"
+    return ShownList(name, kind, None if query is None else str(query), images, _text(content.get("archive")))
+
+
+def _archive_of_draw(store: Store, sample: str) -> str | None:
+    """Return the archive that a draw is of, which lies beside its samples; None where nothing says so."""
+    try:
+        return _text(json.loads(store.get(f"{posixpath.dirname(sample)}/draw.json"))["archive"])
+    except (FileNotFoundError, KeyError, TypeError, ValueError, RecursionError):
+        return None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _images(rows: Any, *, is_audit: bool) -> Iterator[ShownImage]:

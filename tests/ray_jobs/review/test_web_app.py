@@ -344,3 +344,19 @@ def test_a_label_that_no_class_may_have_is_refused(label):
         read_decision(json.dumps(content).encode(), most=4)
     assert "ValueError" in str(error.value)
     assert read_decision(json.dumps(content | {"answers": [answer | {"label": "a"}]}).encode(), most=4).answers
+
+
+@pytest.mark.parametrize("kind", ["suggestion", "audit"])
+def test_lists_of_another_archive_are_not_shown(run: WrittenRun, kind: str) -> None:
+    rows = [{"image": "folder/000.png", "probability": 0.5}]
+    if kind == "audit":
+        write_list(run, "audits/other/draw.json", {"archive": "another"})
+        write_list(run, "audits/other/sample-1.json", {"draw": "other", "images": rows})
+    else:
+        write_list(run, "suggestions/other.json", {"archive": "another", "images": rows})
+    write_list(run, "suggestions/own.json", {"images": rows})
+    session = open_session(run)
+    assert list(session.list_titles()) == ["own"]
+    refused = browser(session).get("/screen?kind=list&name=other")
+    assert refused.status_code == 400
+    assert "another archive" in refused.text
