@@ -72,9 +72,14 @@ function typable() {
 
 // The screen.
 
+/** Whether letters search a class from the first one on. */
+function searchesAtOnce() {
+  return body.blind === "true" || items.length <= 1;
+}
+
 /** Whether letters search a class; if not, they choose the image with that letter. */
 function lettersSearch() {
-  return isChosen || body.blind === "true" || items.length <= 1;
+  return isChosen || searchesAtOnce();
 }
 
 function showLetters() {
@@ -84,9 +89,9 @@ function showLetters() {
 
 function whatLettersDo() {
   if (!lettersSearch()) return "Letters: choose an image.";
-  const search = "Letters: its class (/ first, if it begins with n, s, u or x).";
-  if (items.length <= 1) return search;
-  return `${search} ${body.blind === "true" ? "Shift and a letter: choose an image." : "Esc: letters choose an image."}`;
+  if (items.length <= 1) return "Letters: its class.";
+  if (searchesAtOnce()) return "Letters: its class. Shift and a letter: choose an image.";
+  return "Letters: its class (/ first, if it begins with n, s, u or x). Esc: letters choose an image.";
 }
 
 function choose(position) {
@@ -286,6 +291,7 @@ function list() {
   const typed = byId("typed").value.trim();
   matches = matching(typable(), typed).map((name) => [name, name]);
   if (typed && body.page === "screen" && !labels.includes(typed)) matches.push([typed, `new class: ${typed}`]);
+  if (isBoth(typed)) matches.unshift([typed === "u" ? undo : COMMANDS[typed], COMMAND_WORDS[typed]]);
   chosen = 0;
   byId("matches").replaceChildren(
     ...matches.map(([, text], place) => {
@@ -317,6 +323,7 @@ function take(place) {
   if (!matches[place]) return;
   const [name] = matches[place];
   dialogs.classes.close();
+  if (typeof name === "function") return name();
   if (body.page === "screen") answer(targets(), { answer: "label", label: name });
   else {
     sending = true; // No key counts until the screen is there.
@@ -407,6 +414,14 @@ const COMMANDS = {
   },
 };
 
+const COMMAND_WORDS = { n: "none of the classes", x: "unreadable", s: "skip: I cannot say", u: "undo the last decision" };
+
+/** Whether a letter is a command and may begin the name of a class where letters search at once: both are offered. */
+function isBoth(key) {
+  if (!items.length || !searchesAtOnce() || !Object.hasOwn(COMMAND_WORDS, key)) return false;
+  return labels === null || labels.some((name) => name.toLowerCase().startsWith(key));
+}
+
 function onScreen(event) {
   const { key } = event;
   if (event.target.closest?.("a, button") && (key === "Enter" || key === " ")) return;
@@ -419,7 +434,7 @@ function onScreen(event) {
   } else if (/^[1-9]$/.test(key)) {
     const top = JSON.parse(items[selected].dataset.top)[Number(key) - 1];
     if (top) answer([selected], { answer: "label", label: top[0] });
-  } else if (Object.hasOwn(COMMANDS, key)) COMMANDS[key]();
+  } else if (Object.hasOwn(COMMANDS, key) && !isBoth(key)) COMMANDS[key]();
   else return;
   event.preventDefault();
 }
@@ -431,7 +446,7 @@ document.addEventListener("keydown", (event) => {
   if (dialogs.classes.open) return inClasses(event);
   if (dialogs.closer.open || dialogs.keys.open) return;
   if (event.key === "?") return dialogs.keys.showModal();
-  if (event.key === "u") return undo();
+  if (event.key === "u" && !isBoth("u")) return undo();
   if (items.length) onScreen(event);
   const isSearch = event.key === "/" || (/^\p{L}$/u.test(event.key) && !event.shiftKey && lettersSearch());
   if (isSearch && !event.defaultPrevented && (items.length || body.page === "home")) {
@@ -462,6 +477,7 @@ if (items.length) {
   });
   select(0);
   grid.focus({ preventScroll: true });
+  if (searchesAtOnce()) readLabels().then((found) => (labels ??= found));
   if (byId("nearest")) showNearest(byId("nearest"), items[0].dataset.id);
   window.addEventListener("load", () => {
     for (const id of body.following.split(" ").filter(Boolean)) new Image().src = `/${body.kind === "large" ? "large" : "picture"}/${body.index}/${id}`;

@@ -143,7 +143,7 @@ def test_an_audit_is_answered_without_predictions(browser: Any, run: WrittenRun)
     with served(run, "--screen", "one") as server:
         tab = Tab(browser)
         page = tab.enter(server)
-        letters = "Letters: its class (/ first, if it begins with n, s, u or x). Shift and a letter: choose an image."
+        letters = "Letters: its class. Shift and a letter: choose an image."
         assert page.inner_text("#letters") == letters
         press(page, "b")
         page.wait_for_selector("#matches li")
@@ -153,6 +153,30 @@ def test_an_audit_is_answered_without_predictions(browser: Any, run: WrittenRun)
         press(page, "x", "Enter")
         page.wait_for_selector("main a")
         assert Counter(answer for answer, _ in answers(run).values()) == {"label": 1, "unknown": 1, "unreadable": 1}
+        assert tab.complaints == []
+
+
+def test_a_letter_that_is_a_command_and_begins_a_class_offers_both(browser: Any, run: WrittenRun) -> None:
+    rows = ", ".join(f'{{"image": "folder/{place:03}.png", "probability": 0.5}}' for place in (3, 70, 90))
+    run.store.put("audits/one/sample-3.json", f'{{"draw": "one", "images": [{rows}]}}'.encode())
+    with served(run, "--screen", "one") as server:
+        tab = Tab(browser)
+        page = tab.enter(server)
+        press(page, "/")
+        page.wait_for_selector("#matches li")
+        page.keyboard.type("satsumas")
+        press(page, "Enter")  # A new class; of the first image.
+        decide(page)
+        page.wait_for_selector("#i0")
+        press(page, "s")
+        page.wait_for_selector("#matches li:nth-child(2)")
+        assert page.locator("#matches bdi").first.inner_text() == "skip: I cannot say"
+        page.keyboard.type("at")
+        press(page, "Enter", "s")
+        page.wait_for_selector("#matches li:nth-child(2)")
+        press(page, "Enter", "Enter")
+        page.wait_for_selector("main a")
+        assert Counter(answers(run).values()) == {("label", "satsumas"): 2, ("skipped", None): 1}
         assert tab.complaints == []
 
 
