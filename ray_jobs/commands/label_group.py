@@ -222,7 +222,12 @@ def audit(
     if table is not None:
         data, rows = table_to_label(done)
         write_new_table(table, data, option="--table", job=done.archive.job, output=done.archive.store)
-        reporter.say(f"wrote {plural(rows, 'image')} to label to {table}. Then: fewshot labels import {output} {table}")
+        if rows:
+            reporter.say(
+                f"wrote {plural(rows, 'image')} to label to {table}. Then: fewshot labels import {output} {table}"
+            )
+        else:
+            reporter.say(f"every image of the draw has an answer, so {table} has no row")
     return done.result.to_json()
 
 

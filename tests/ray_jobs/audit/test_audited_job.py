@@ -48,6 +48,8 @@ def test_a_run_is_audited(copied):
     assert (done.result["did"], done.result["audit"]) == ("nothing", metrics["audit"])
     assert "by an audit of 18 of 18 images, right predictions" in done.messages
     assert fewshot("verify", str(copied.output)).code == 0
+    empty = fewshot("audit", str(copied.output), "--table", str(copied.folder / "rest.csv"))
+    assert "every image of the draw has an answer" in empty.messages
     again = fewshot("audit", str(copied.output), "--table", str(table))
     assert (again.code, again.result) == (2, None)
     assert "exists; name another file" in again.messages
