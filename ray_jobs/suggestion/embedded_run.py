@@ -89,6 +89,15 @@ class EmbeddedRun:
         """Parts of features that are there, as paths in the output, in the archive's order."""
         return present_parts(self.store, self.run.plan.features)
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a user should know: whether features of the run are missing, so that their images are not looked at."""
+        missing, planned = len(self.run.plan.features) - len(self.features), len(self.run.plan.features)
+        if not missing:
+            return ()
+        why = "they were removed" if self.run.metrics is not None else "the run is not complete"
+        return (f"features of {missing} of {planned} shards are not there, since {why}: their images are left out",)
+
     @cached_property
     def predictions(self) -> dict[str, str]:
         """By fingerprint of the shard, the parts of predictions that are there."""

@@ -67,6 +67,7 @@ def search_images(
         query=query.text if query.text is not None else query.image,
         requested=count,
         considered=read,
+        notices=embedded.notices,
         images=tuple(_with_predictions(found, embedded)),
     )
 

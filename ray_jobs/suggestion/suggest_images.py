@@ -76,7 +76,7 @@ def suggest_images(
         requested=count,
         considered=len(images),
         labelled=len(labelled),
-        notices=(*notices, *_shortage(len(picks), count, len(images))),
+        notices=(*embedded.notices, *notices, *_shortage(len(picks), count, len(images))),
         images=tuple(_listed(images[pick.row], pick, names) for pick in picks),
     )
 

@@ -52,6 +52,15 @@ def test_more_than_there_are_gives_all(tmp_path):
     assert search(written.store.root, [1.0, 0.0], 100) == (["a.jpg", "b.jpg"], 2)
 
 
+def test_missing_features_are_told(tmp_path):
+    written = write_embedded(tmp_path, {f"{i:04}.jpg": [1.0, float(i)] for i in range(600)})
+    assert EmbeddedRun.open(written.store.root).notices == ()
+    parts = sorted(written.store.list("features"))
+    written.store.delete(parts[0])
+    (notice,) = EmbeddedRun.open(written.store.root).notices
+    assert notice.startswith(f"features of 1 of {len(parts)} shards are not there")
+
+
 @dataclass
 class Parts:
     """A run that is nothing but parts of features."""
