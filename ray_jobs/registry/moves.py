@@ -1,6 +1,6 @@
 """What the journal of a registry consists of: versions of a classifier, and what was done with them.
 
-`docs/registry.md` specifies the format. Entries are only ever added.
+Entries are only ever added.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ class RegistryState:
         watched_since: entry of the first promotion that is watched; None if none is.
         shadow: number of the version that was in production before it, and would be restored; None if none is watched.
             Versions that are promoted during a watch prolong it: otherwise a small harm every night would go unseen.
+        watched: numbers of the versions that were promoted since the watch began; none without one.
         rejected: numbers of rejected versions.
         pruned: numbers of versions whose classifiers are gone.
     """
@@ -46,6 +47,7 @@ class RegistryState:
     candidates: int = 0
     watched_since: int | None = None
     shadow: int | None = None
+    watched: tuple[int, ...] = ()
     rejected: frozenset[int] = frozenset()
     pruned: frozenset[int] = frozenset()
 
@@ -67,9 +69,9 @@ class RegistryState:
 
     @property
     def former(self) -> int | None:
-        """What a rollback restores: the latest other version that was in production and is still there."""
-        earlier = (each for each in reversed(self.productions) if each != self.production and each not in self.pruned)
-        return next(earlier, None)
+        """What a rollback restores: the latest other production that is still there and was not taken back itself."""
+        gone = {self.production, *self.pruned, *self.rejected}
+        return next((each for each in reversed(self.productions) if each not in gone), None)
 
     def after(self, move: Move) -> RegistryState:
         """Return the state after one more move.
@@ -88,7 +90,8 @@ class RegistryState:
                 self._check_move(number, former)
                 shadow = (former if self.shadow is None else self.shadow) if is_watched else None
                 since = (self.watched_since or moved.sequence) if shadow is not None else None
-                return replace(moved._with_production(number), watched_since=since, shadow=shadow)
+                watched = (*self.watched, number) if shadow is not None else ()
+                return replace(moved._with_production(number), watched_since=since, shadow=shadow, watched=watched)
             case RolledBack(version=number, former=former):
                 self._check_move(number, former)
                 return replace(moved._with_production(number), rejected=self.rejected | {former})
@@ -99,7 +102,7 @@ class RegistryState:
             case Confirmed(version=number):
                 if number != self.production or self.shadow is None:
                     raise JobError([f"version {number} is not watched"])
-                return replace(moved, watched_since=None, shadow=None)
+                return replace(moved, watched_since=None, shadow=None, watched=())
             case Compared(version=number, against=against):
                 for each in (number, against):
                     self.version(each)
@@ -111,8 +114,9 @@ class RegistryState:
 
     @property
     def needed(self) -> frozenset[int]:
-        """Versions that must stay: production, the candidate, and what a rollback restores."""
-        return frozenset({self.production, self.candidate, self.shadow, self.former} - {None})  # type: ignore[arg-type]
+        """Versions that must stay: production, the candidate, what a rollback restores, and all that are compared."""
+        numbers = {self.production, self.candidate, self.shadow, self.former, *self.watched}
+        return frozenset(number for number in numbers if number is not None)
 
     def _with_production(self, number: int) -> RegistryState:
         candidate = None if self.candidate == number else self.candidate
@@ -124,6 +128,7 @@ class RegistryState:
             candidates=0 if candidate is None else 1,
             watched_since=None,
             shadow=None,
+            watched=(),
             rejected=self.rejected - {number},
         )
 

@@ -55,7 +55,10 @@ def test_a_watch_lasts_until_it_is_confirmed_rolled_back_or_a_person_decides() -
 
 def test_a_promotion_during_a_watch_prolongs_it() -> None:
     state = after(*WATCHED, Registered(version=version(3)), Promoted(version=3, former=2, is_watched=True))
-    assert (state.production, state.shadow, state.watched_since) == (3, 1, 4)
+    assert (state.production, state.shadow, state.watched_since, state.watched) == (3, 1, 4, (2, 3))
+    more = state.after(Registered(version=version(4))).after(Promoted(version=4, former=3, is_watched=True))
+    assert more.needed == {1, 2, 3, 4}  # All of them are compared with the first.
+    assert more.after(RolledBack(version=1, former=4)).watched == ()
 
 
 def test_the_first_version_has_nothing_to_be_watched_against() -> None:
@@ -67,8 +70,8 @@ def test_a_rollback_restores_the_latest_other_production() -> None:
     state = after(*WATCHED, Registered(version=version(3)), Promoted(version=3, former=2))
     assert state.former == 2
     back = state.after(RolledBack(version=2, former=3))
-    assert (back.production, back.former) == (2, 3)
-    assert back.after(Pruned(versions=())).former == 3
+    assert (back.production, back.former) == (2, 1)  # Not 3, which was taken back.
+    assert back.after(RolledBack(version=1, former=2)).former is None
 
 
 def test_a_rolled_back_version_can_be_promoted_again() -> None:
