@@ -44,8 +44,9 @@ def log_evidence(
     Args:
         gains: [T] in {-1, 0, 1}; swap the sign for the evidence of harm.
         margin: m in [0, 1), by which it may be worse.
-        weights: [T] float64 > 0, inverse probabilities of the images' draw over their mean; None for equal ones.
-        bound: W, at least as large as every weight, of labels to come too; None for the largest that is there.
+        weights: [T] float64 > 0, inverse probabilities of the images' draw over their mean among all that can be drawn;
+            None for equal ones. A mean of the drawn ones instead would break the promise.
+        bound: W, no less than any weight that can be drawn; only with weights. It must not depend on what was drawn.
 
     Returns:
         log E, which reaches log(1 / alpha) with probability alpha at most if the hypothesis is true; 0 without images.
@@ -58,10 +59,11 @@ def log_evidence(
     gains = np.asarray(gains, dtype=np.float64)
     if not np.isin(gains, (-1.0, 0.0, 1.0)).all():
         raise ValueError("expected gains of -1, 0 or 1")
+    if (weights is None) != (bound is None):
+        raise ValueError("expected weights with a bound that does not depend on what was drawn, or neither")
     weights = np.ones_like(gains) if weights is None else np.asarray(weights, dtype=np.float64)
-    largest = max(1.0, float(weights.max(initial=1.0)))
-    bound = largest if bound is None else bound
-    if weights.shape != gains.shape or not (weights > 0.0).all() or bound < largest:
+    bound = 1.0 if bound is None else bound
+    if weights.shape != gains.shape or not (weights > 0.0).all() or bound < max(1.0, weights.max(initial=1.0)):
         raise ValueError(f"expected a positive weight for each gain, of {bound} at most")
     values, counts = np.unique(weights * gains, return_counts=True)
     return _log_capital(values, counts, margin, bound)

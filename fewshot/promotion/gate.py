@@ -40,8 +40,8 @@ class Comparison:
 
     Attributes:
         gains: [T] int, 1 where only the candidate is right, -1 where only production is, 0 elsewhere.
-        weights: [T] float64 of mean 1, see `log_evidence`; None for equal ones.
-        bound: largest weight that may come; None for the largest that is there.
+        weights: [T] float64, see `log_evidence`; None for equal ones.
+        bound: largest weight that can be drawn; None without weights.
     """
 
     gains: np.ndarray

@@ -71,7 +71,8 @@ def test_images_on_which_both_agree_show_that_a_candidate_is_not_worse_by_a_marg
 
 
 def test_a_larger_bound_only_weakens_evidence_for_a_better_candidate() -> None:
-    evidence = [log_evidence(gains(40, 5), bound=bound) for bound in (1.0, 2.0, 8.0)]
+    values = gains(40, 5)
+    evidence = [log_evidence(values, weights=np.ones(45), bound=bound) for bound in (1.0, 2.0, 8.0)]
     assert evidence == sorted(evidence, reverse=True)
 
 
@@ -88,8 +89,11 @@ def test_evidence_of_many_images_stays_finite() -> None:
         ([0.5], {}, "gains of -1, 0 or 1"),
         ([1], {"margin": 1.0}, "margin"),
         ([1], {"margin": -0.1}, "margin"),
-        ([1], {"weights": [0.0]}, "positive weight"),
-        ([1, 1], {"weights": [1.0]}, "positive weight"),
+        ([1], {"weights": [0.0], "bound": 2.0}, "positive weight"),
+        ([1, 1], {"weights": [1.0], "bound": 2.0}, "positive weight"),
+        ([1], {"weights": [1.0], "bound": 0.5}, "0.5 at most"),
+        ([1], {"weights": [1.0]}, "weights with a bound"),
+        ([1], {"bound": 2.0}, "weights with a bound"),
         ([1], {"weights": [3.0], "bound": 2.0}, "2.0 at most"),
     ],
 )
@@ -105,3 +109,17 @@ def test_harm_is_the_evidence_with_both_exchanged() -> None:
     assert (one.better, one.worse) == (other.worse, other.better) == (8, 4)
     assert one.log_harm() == other.log_evidence()
     assert one.log_evidence(margin=0.1) != one.log_evidence()
+
+
+def test_rare_heavy_weights_keep_the_promise() -> None:
+    """The mean gain is 0: a heavy image, one in fifty, favours production, all others the candidate, a little."""
+    rng = np.random.default_rng(0)
+    crossed = 0
+    for _ in range(200):
+        is_heavy = rng.random(400) < 0.02
+        weights = np.where(is_heavy, 25.5, 0.5)  # Of mean 1.
+        is_better = rng.random(400) < 0.02 * 25.5 * 0.52 / (0.98 * 0.5)
+        values = np.where(is_heavy, rng.choice([-1, 1], 400, p=[0.76, 0.24]), np.where(is_better, 1, 0))
+        looks = [log_evidence(values[:n], weights=weights[:n], bound=25.5) for n in range(20, 401, 20)]
+        crossed += max(looks) >= np.log(20)
+    assert crossed / 200 <= 0.05
