@@ -56,6 +56,10 @@ scale
 split
     The gain when a helper on a second node does the first half of units, which uses a CPU, for a worker whose node has
     one CPU. The limit is two CPUs instead of one where that half is slow, and 1 where the device is.
+promotion
+    How often candidates that are equal, worse or better are promoted, or taken back, and on which night, in simulated
+    projects that look at their evidence every night. The size is the number of projects of each row.
+
 audit
     How often intervals of audits hold, at their last answer and at every look, and how wide they are: plain samples,
     strata, scores (PPI++) and both, replayed on archives whose truth is known. The gates are for what `fewshot audit`
