@@ -380,7 +380,7 @@ def test_the_report_benchmark_runs():
     result = report.run(images=5000, repeat=1)
     assert result.rows[0]["images"] == 5000
     assert result.rows[0]["MiB"] > 0
-    assert len(result.gates) == 2
+    assert len(result.gates) == 4
 
 
 def test_the_export_benchmark_runs():

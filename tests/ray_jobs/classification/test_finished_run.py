@@ -36,8 +36,10 @@ def run(place):
 
 
 def contents(outcome):
+    """All objects of the run but those that add up what its calls took."""
     folders = (outcome.run, *{part.parent for part in parts_of_run(outcome.run)})
-    return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return {path: path.read_bytes() for path in files if path.name not in ("work.json", "work.html")}
 
 
 def parts(run):
