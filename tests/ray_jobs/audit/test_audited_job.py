@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import tarfile
@@ -10,19 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ray_jobs.audit.answered_table import fill
 from tests.ray_jobs.place import CLASSES, fewshot, write_table
-
-
-def fill(table: Path) -> list[dict[str, str]]:
-    """Write the true classes into a table of images to label."""
-    rows = list(csv.DictReader(table.open()))
-    for row in rows:
-        row["label"] = CLASSES[int(row["image"].removesuffix(".jpg").rpartition("_")[2]) % len(CLASSES)]
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    return rows
 
 
 def test_a_run_is_audited(copied):

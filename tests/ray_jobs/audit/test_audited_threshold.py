@@ -16,6 +16,7 @@ from cluster import Store
 from fewshot.audit.draw import THRESHOLDS
 from ray_jobs.audit.audited_threshold import _as_scores
 from ray_jobs.output.layout import METRICS, PLAN
+from tests.ray_jobs.audit.answered_table import fill
 from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, put
 
 AUDITED = {"max_error": 0.5, "max_error_from": "audit"}
@@ -49,13 +50,7 @@ def answer(place: Place, *words: str) -> None:
     table = place.folder / "audit.csv"
     table.unlink(missing_ok=True)
     assert fewshot("audit", place.output, *words, "--table", table).code == 0
-    rows = list(csv.DictReader(table.open()))
-    for row in rows:
-        row["label"] = CLASSES[int(row["image"].removesuffix(".jpg").rpartition("_")[2]) % len(CLASSES)]
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    fill(table)
     assert fewshot("labels", "import", place.output, table).code == 0
 
 
