@@ -80,6 +80,7 @@ from ray_jobs.results.error_limits import AuditedThreshold
 from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatError
 from ray_jobs.results.label_sets import LabelSetPlan
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
+from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.archive_sample import ArchiveSample, draw_sample, keep_sample, kept_sample, note_path, sample_of
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.placement import LOOKING, ListNodes, choose, entered
@@ -260,10 +261,17 @@ class Classification:
 
     @cached_property
     def learned_from(self) -> tuple[str, ...]:
-        """Keys of images of the archive that are examples: nothing is measured with them."""
-        if self.support is None or self.job.archive is None:
+        """Keys of images of the archive that are examples: nothing is measured with them.
+
+        Of a stored classifier nobody knows them, but a job that names a ledger of labels had it learn from that.
+        """
+        archive, section = self.job.archive, self.job.support
+        if archive is None or section is None or (self.support is None and not section.labels):
             return ()
-        return learned_images(self.support.labels, self.job.archive, self.source)
+        if self.support is not None:
+            return learned_images(self.support.labels, archive, self.source)
+        ledger = learned_ledger(self.job, self.store)
+        return learned_images(support_labels(section, self.store.storage, ledger=ledger), archive, self.source)
 
     @cached_property
     def labels(self) -> str:
@@ -652,10 +660,9 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     for notice in work.notices:
         reporter.say(f"warning: {notice}", style="yellow")
     _warn_of_shortage(work, reporter)
-    embedding = _embed(work, reporter)
-    _sample(work, reporter)
-    classifier = _tested(work, work.stored if work.stored is not None else _train(work, reporter), reporter)
-    classifier = classifier.with_audited_threshold(work.audited)
+    trained = embed_and_train(work, reporter)
+    record_load(work.store, work.run, trained.load, reporter)
+    embedding, classifier = trained.embedding, trained.classifier.with_audited_threshold(work.audited)
     if classifier.held_out and work.label_sets is None:
         reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))
     stages = [*embedding, _label(work, classifier, reporter)]
@@ -721,8 +728,39 @@ def _finish(work: Classification, metrics: ClassificationMetrics, *, did: Did) -
     return FinishedClassification(run=run, metrics=metrics, did=did, report=report)
 
 
-def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What the first stages of a classification made.
+
+    Attributes:
+        classifier: the one that was trained, or the stored one, with what it tests and promises.
+        embedding: what became of the units that embed.
+        load: how busy the workers were.
+    """
+
+    classifier: ClassifierRef
+    embedding: list[StageReport]
+    load: StageLoad | None
+
+
+def embed_and_train(work: Classification, reporter: Reporter) -> Trained:
+    """Embed examples and archive, and train the classifier, as far as that is not done; nothing is labelled.
+
+    Raises:
+        JobError: an example could not be embedded, or its features are of no use; or the archive could not be embedded
+            and the classifier learns from it.
+    """
+    embedding, load = embed_images(work, reporter)
+    _sample(work, reporter)
+    classifier = _tested(work, work.stored if work.stored is not None else _train(work, reporter), reporter)
+    return Trained(classifier, embedding, load)
+
+
+def embed_images(work: Classification, reporter: Reporter) -> tuple[list[StageReport], StageLoad | None]:
     """Embed the examples and, if all of them are right, the archive, on one pool of workers.
+
+    Returns:
+        what became of the units, and how busy the workers were; None if nothing was embedded.
 
     Raises:
         JobError: an example could not be embedded, or its features are of no use.
@@ -749,9 +787,7 @@ def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
                 reports.append(run_stage(executor, step, units, work.ledger, workers, on_event))
             if len(reports) == 1:
                 _check_examples(work, reports[0])
-    load = step.load(reports[1:])  # A few examples tell nothing about the archive.
-    record_load(work.store, work.run, load, reporter)
-    return reports
+    return reports, step.load(reports[1:])  # A few examples tell nothing about the archive.
 
 
 def _check_examples(work: Classification, embedding: StageReport) -> None:

@@ -13,12 +13,18 @@ from typing import Annotated
 
 import typer
 
-from ray_jobs.commands import cluster_group, label_group, look_group, run_group
+from ray_jobs.commands import cluster_group, label_group, look_group, registry_group, run_group
 from ray_jobs.commands.command_group import EXIT_CODES, SOME_FAILED, WRONG, Program
 from ray_jobs.console.interrupts import install_handlers
 from ray_jobs.console.sanitize import configure_logging, sanitized
 
-GROUPS = (run_group.commands, look_group.commands, label_group.commands, cluster_group.commands)
+GROUPS = (
+    run_group.commands,
+    look_group.commands,
+    label_group.commands,
+    registry_group.commands,
+    cluster_group.commands,
+)
 """In the order of the help text."""
 LOG_LEVEL = "FEWSHOT_LOG"
 """Environment variable with the least level of log messages on stderr."""

@@ -608,6 +608,33 @@ class EvaluateSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainSection:
+    """Section [retrain]: when `fewshot retrain` puts a new version of the classifier into production.
+
+    Without this section the defaults hold. Labels that neither the new version nor production learned from decide.
+
+    Attributes:
+        policy: "watchful": promote unless examples that are held back show harm, and go back as soon as labels that
+            come later show it. "superior": promote when it is shown that the new version is better, which takes
+            thousands of labels for a small gain. "not-worse": promote when it is shown that it is not worse by more
+            than `margin`.
+        margin: Loss of accuracy that "not-worse" tolerates, as a share: 0.02 is two points.
+        alpha: Probability with which a version that is not better is promoted, and with which a good one is taken back;
+            of the first candidate after each promotion, later ones share as much again.
+        watch_labels: Number of labels after which a watch without evidence of harm ends.
+        evidence: "all": labels of the ledger but corrections; what is shown holds for images like these. "audit": those
+            of audits, weighted by how they were drawn; what is shown holds for the archive.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    policy: Literal["superior", "not-worse", "watchful"] = "watchful"
+    margin: OpenFraction = 0.02
+    alpha: OpenFraction = 0.05
+    watch_labels: Count = 500
+    evidence: Literal["all", "audit"] = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSection:
     """Section [cluster]: where workers run, how many, and with what.
 
@@ -663,6 +690,7 @@ class Job:
     diffusion: DiffusionSection = field(default_factory=DiffusionSection)
     escalate: EscalateSection | None = None
     evaluate: EvaluateSection | None = None
+    retrain: RetrainSection | None = None
     storage: StorageSection = field(default_factory=StorageSection)
     cluster: ClusterSection = field(default_factory=ClusterSection)
     deploy: DeploySection | None = None

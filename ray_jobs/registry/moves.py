@@ -1,6 +1,6 @@
 """What the journal of a registry consists of: versions of a classifier, and what was done with them.
 
-Entries are only ever added.
+`docs/retraining.md` says where they lie. Entries are only ever added.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class Version(JsonValue):
         number: of the version, from 1, in the order of registration.
         classifier: method and fingerprint, see `ClassifierRef.name`.
         folder: its folder in the output.
+        twin: folder of its twin, which learned from all its examples but a part that is held back.
         method: the method that labels, the selected one where methods were compared.
         classes: K names, in label order.
         backbone: identity of the backbone, see `ClipSpec.identity`.
@@ -34,6 +35,7 @@ class Version(JsonValue):
     number: int
     classifier: str
     folder: str
+    twin: str
     method: str
     classes: tuple[str, ...]
     backbone: Mapping[str, object] = field(hash=False)

@@ -156,7 +156,7 @@ def test_help_texts_contain_no_lost_markup():
 def test_help_of_the_program_groups_every_command():
     text = help_text()
     groups = {command.rich_help_panel for name, command in COMMANDS.items() if " " not in name}
-    assert groups | {"Label"} == {"Run", "Look", "Label", "Cluster"}
+    assert groups | {"Label"} == {"Run", "Look", "Label", "Retrain", "Cluster"}
     assert all(f"─ {group} ─" in text for group in groups)
     assert all(f"│ {name.partition(' ')[0]} " in text for name in COMMANDS)
     assert "─ Ledger of labels ─" in help_text("labels")

@@ -19,6 +19,7 @@ def version(number: int, *, parent: int | None = None, labels: str = "0" * 16) -
         number=number,
         classifier=f"gda/{number:016x}",
         folder=f"classifiers/gda/{number:016x}",
+        twin=f"classifiers/gda/{number + 256:016x}",
         method="gda",
         classes=("amber", "blue"),
         backbone={"model": "embedded"},

@@ -1,0 +1,202 @@
+"""Commands around the registry of a job: its versions, which one is in production, and every move."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ray_jobs.commands.arguments import JobFile, Output, Overrides, job_name, locate_output, read_checked_job
+from ray_jobs.commands.command_group import CommandGroup, JsonResult, Program
+
+if TYPE_CHECKING:
+    from ray_jobs.registry.journal import Journal
+    from ray_jobs.results.registry_results import RegistryMove
+
+commands = CommandGroup("Retrain")
+registry_commands = CommandGroup("Registry")
+commands.app.add_typer(
+    registry_commands.app,
+    cls=Program,
+    name="registry",
+    help="List versions of a job's classifier, compare them, promote one or roll back.",
+    rich_help_panel="Retrain",
+    no_args_is_help=True,
+)
+
+Job = Annotated[
+    str | None,
+    typer.Option(
+        "--job",
+        help="Name of the job.",
+        metavar="NAME",
+        show_default="that of the job file, or the only one that has a registry",
+    ),
+]
+Number = Annotated[int, typer.Argument(help="Number of the version.", metavar="VERSION", min=1, show_default=False)]
+Why = Annotated[str, typer.Option("--why", help="Reason, for the journal.", metavar="TEXT", show_default=False)]
+By = Annotated[
+    str | None, typer.Option(help="Who does it, for the journal.", metavar="NAME", show_default="the user's name")
+]
+
+
+@commands.add(example="fewshot retrain job.toml --set retrain.policy=superior", exit_codes=True)
+def retrain(job: JobFile, set_: Overrides = None, by: By = None) -> JsonResult:
+    """Train on new labels, and put the new version into production if it may go.
+
+    One turn of a loop that can run every night: it finds out which labels changed, trains if they did, compares the new
+    version with production on labels that neither learned from, promotes it, rejects it or waits, and labels the
+    archive with what is in production. Without any change it does nothing.
+
+    Labels that contradict production too much are not learned from: the new version is rejected, and their classes are
+    named. Every move is in the journal: fewshot registry list. Run the command again to resume.
+    """
+    from ray_jobs.commands.registry_tables import show_turn
+    from ray_jobs.commands.run_group import CHECKING
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.labels.label_ledger import user_name
+    from ray_jobs.retraining.retrain import retrain as take_turn
+    from ray_jobs.retraining.retrain import rules_of
+
+    reporter = Reporter()
+    with reporter.waiting(CHECKING):
+        checked = read_checked_job(job, set_, "classify")
+    turn = take_turn(checked, reporter, by=by or user_name())
+    result = turn.result(checked.job.name, rules_of(checked))
+    show_turn(reporter, result)
+    return result.to_json()
+
+
+@registry_commands.add(name="list", example="fewshot registry list runs/groceries")
+def list_versions(output: Output, job: Job = None) -> JsonResult:
+    """List all versions of a job's classifier.
+
+    `fewshot models` lists the backbones instead.
+    """
+    from ray_jobs.commands.registry_tables import show_versions
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.registry.inspection import list_versions as list_all
+
+    result = list_all(_journal(output, job))
+    show_versions(Reporter(), result)
+    return result.to_json()
+
+
+@registry_commands.add(example="fewshot registry show runs/groceries 3")
+def show(output: Output, version: Number, job: Job = None) -> JsonResult:
+    """Show what a version learned from, and every move that concerns it."""
+    from ray_jobs.commands.registry_tables import show_version
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.registry.inspection import describe_version
+
+    result = describe_version(_journal(output, job), version)
+    show_version(Reporter(), result)
+    return result.to_json()
+
+
+@registry_commands.add(example="fewshot registry diff runs/groceries 2 3")
+def diff(
+    output: Output,
+    before: Number,
+    after: Annotated[int, typer.Argument(help="Number of the other one.", metavar="OTHER", min=1, show_default=False)],
+    job: Job = None,
+) -> JsonResult:
+    """Compare two versions: their labels, classes and settings.
+
+    Labels are compared by the contents of images, so files that were moved or renamed are no difference.
+    """
+    from ray_jobs.commands.registry_tables import show_diff
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.registry.inspection import diff_versions
+
+    result = diff_versions(_journal(output, job), before, after)
+    show_diff(Reporter(), result)
+    return result.to_json()
+
+
+@registry_commands.add(example='fewshot registry promote runs/groceries 3 --why "checked by hand"')
+def promote(output: Output, version: Number, why: Why, job: Job = None, by: By = None) -> JsonResult:
+    """Put a version into production by hand.
+
+    The journal says that it was forced, by whom, and why.
+    Predictions are made anew by the next `fewshot retrain`.
+    """
+    from ray_jobs.labels.label_ledger import user_name
+    from ray_jobs.registry.changes import promote as move
+
+    return _told(move(_journal(output, job), version, by=by or user_name(), why=why))
+
+
+@registry_commands.add(example="fewshot registry rollback runs/groceries --why harm")
+def rollback(
+    output: Output,
+    why: Why,
+    to: Annotated[
+        int | None,
+        typer.Option(
+            "--to",
+            help="Number of a version that was in production.",
+            metavar="VERSION",
+            min=1,
+            show_default="the one before the present one",
+        ),
+    ] = None,
+    job: Job = None,
+    by: By = None,
+) -> JsonResult:
+    """Put an earlier version into production again.
+
+    A retraining that is under way notices it and promotes nothing.
+    """
+    from ray_jobs.labels.label_ledger import user_name
+    from ray_jobs.registry.changes import roll_back
+
+    return _told(roll_back(_journal(output, job), to, by=by or user_name(), why=why))
+
+
+@registry_commands.add(example="fewshot registry prune runs/groceries --keep 5")
+def prune(
+    output: Output,
+    keep: Annotated[int, typer.Option(min=1, help="Versions that were in production to keep.")] = 5,
+    why: Annotated[str, typer.Option("--why", help="Reason, for the journal.", metavar="TEXT")] = "no longer needed",
+    job: Job = None,
+    by: By = None,
+) -> JsonResult:
+    """Remove stored classifiers that nothing needs.
+
+    Production, the candidate, what a rollback restores, the newest versions that were in production, and classifiers of
+    runs that are in the output stay. So do the entries of the journal, and the labels of every version.
+    """
+    from ray_jobs.labels.label_ledger import user_name
+    from ray_jobs.registry.changes import prune as remove
+
+    return _told(remove(_journal(output, job), keep=keep, by=by or user_name(), why=why))
+
+
+def _journal(output: str, job: str | None) -> Journal:
+    """Open the journal that the arguments mean.
+
+    Raises:
+        JobError: the output has no registry, or several and none is named.
+    """
+    from cluster import Store
+    from ray_jobs.errors import JobError
+    from ray_jobs.registry.journal import Journal, jobs_with_registry
+
+    place, storage, job_file = locate_output(output)
+    store = Store(place, storage=storage)
+    known = jobs_with_registry(store)
+    name = job or job_name(job_file) or (known[0] if len(known) == 1 else None)
+    if name is None or name not in known:
+        has = f"has registries of the jobs {', '.join(known)}" if known else "has no registry"
+        advice = "name one with --job" if known else "the first `fewshot retrain` makes one"
+        raise JobError([f"{store.root} {has}{f', not of {name}' if name and known else ''}: {advice}"])
+    return Journal(store, name)
+
+
+def _told(result: RegistryMove) -> JsonResult:
+    from ray_jobs.console.progress import Reporter
+
+    now = "nothing" if result.production is None else f"version {result.production}"
+    Reporter().say(f"{result.did}; in production: {now}")
+    return result.to_json()

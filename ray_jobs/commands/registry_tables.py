@@ -1,0 +1,110 @@
+"""Tables of `registry`."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from rich.table import Table
+
+from ray_jobs.console.progress import Reporter
+from ray_jobs.console.sanitize import sanitized
+from ray_jobs.results.json_format import Json
+from ray_jobs.results.registry_results import RegistryList, RetrainResult, VersionDetails, VersionDiff
+
+SHOWN_CLASSES = 30
+"""Classes that a table shows."""
+
+
+def show_versions(reporter: Reporter, result: RegistryList) -> None:
+    """Show all versions, and what is in production."""
+    table = Table()
+    for column in ("", "state", "method", "classes", "examples", "held out", "why"):
+        table.add_column(column, justify="right" if column in ("", "classes", "examples", "held out") else "left")
+    for each in result.versions:
+        table.add_row(
+            str(each.version),
+            each.state,
+            each.method,
+            f"{each.classes:,}",
+            f"{each.examples:,}",
+            _percent(each.accuracy),
+            f"{each.time[:10]} {sanitized(each.by)}: {sanitized(each.why)}",
+        )
+    reporter.console.print(table)
+    if result.production is None:
+        reporter.say("nothing is in production yet")
+    elif result.watched:
+        reporter.say(f"version {result.production} is in production, and watched: it goes back on evidence of harm")
+    else:
+        reporter.say(f"version {result.production} is in production")
+
+
+def show_version(reporter: Reporter, result: VersionDetails) -> None:
+    """Show a version, its examples and its entries of the journal."""
+    version = result.version
+    reporter.say(f"version {version.version} ({version.state}): {version.method}, {version.classifier}")
+    parent = "the first version" if version.parent is None else f"trained beside version {version.parent}"
+    reporter.say(f"{version.examples:,} examples of {version.classes:,} classes; {parent}")
+    table = Table(title="examples", title_justify="left")
+    table.add_column("class", overflow="fold")
+    table.add_column("images", justify="right")
+    for name, count in list(result.images_of_class.items())[:SHOWN_CLASSES]:
+        table.add_row(sanitized(name), f"{count:,}")
+    reporter.console.print(table)
+    if (more := len(result.images_of_class) - SHOWN_CLASSES) > 0:
+        reporter.say(f"and {more:,} more classes")
+    moves = Table(title="journal", title_justify="left")
+    for column in ("entry", "time", "by", "move", "evidence", "why"):
+        moves.add_column(column, justify="right" if column == "entry" else "left", overflow="fold")
+    for entry in result.moves:
+        moves.add_row(*map(sanitized, _entry(entry)))
+    reporter.console.print(moves)
+
+
+def show_diff(reporter: Reporter, result: VersionDiff) -> None:
+    """Show how two versions differ."""
+    reporter.say(f"version {result.before} → {result.after}")
+    reporter.say(f"examples: {result.added:,} added, {result.removed:,} removed, {result.relabelled:,} relabelled")
+    for title, names in (("new classes", result.new_classes), ("removed classes", result.removed_classes)):
+        if names:
+            reporter.say(f"{title}: {', '.join(map(sanitized, names))}")
+    if result.renamed:
+        reporter.say("renamed: " + ", ".join(f"{sanitized(old)} → {sanitized(new)}" for old, new in result.renamed))
+    for name, (before, after) in result.settings.items():
+        if name != "accuracy":
+            reporter.say(f"{name}: {sanitized(str(before))} → {sanitized(str(after))}")
+        elif isinstance(before, float) and isinstance(after, float):
+            reporter.say(f"accuracy on held-out examples, each on its own: {_percent(before)} → {_percent(after)}")
+
+
+def show_turn(reporter: Reporter, result: RetrainResult) -> None:
+    """Show what a turn decided, and what is in production."""
+    if not result.steps:
+        reporter.say("no label and no setting changed since the last turn")
+    for step in result.steps:
+        reporter.say(f"version {step.version}: {step.step}: {sanitized(step.why)}")
+    for outlook in result.outlook:
+        labels = "is not shown by any number of" if outlook.labels is None else f"takes about {outlook.labels:,}"
+        reporter.say(f"to show a gain of {100 * outlook.gain:g} points {labels} labels")
+    watched = ", watched: it goes back on evidence of harm" if result.watched else ""
+    reporter.say(f"in production: version {result.production}{watched}")
+    done = {"nothing": "all labelled before", "everything": "labelled anew", "rest": "labelled as far as needed"}
+    reporter.say(f"{result.images:,} images, {done.get(result.did, 'labelled as far as needed')}: {result.run}")
+
+
+def _entry(entry: dict[str, Json]) -> tuple[str, ...]:
+    move = cast("dict[str, Json]", entry["move"])
+    kind = f"{move['kind']}{' by force' if move.get('is_forced') else ''}"
+    evidence = move.get("evidence")
+    time = str(entry["time"])[:16].replace("T", " ")
+    return str(entry["sequence"]), time, str(entry["by"]), kind, _evidence(evidence), str(entry["why"])
+
+
+def _evidence(value: Json) -> str:
+    if not isinstance(value, dict):
+        return ""
+    return f"{value['better']} better, {value['worse']} worse of {value['images']} images"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
