@@ -11,6 +11,9 @@ from typing import ClassVar, Literal, TypeAlias
 
 from ray_jobs.results.json_format import JsonDocument, JsonValue
 
+EvidenceBasis = Literal["fresh labels", "held-back examples"]
+"""Labels that came after both versions; or examples that the twins of both did not learn from."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version(JsonValue):
@@ -58,6 +61,7 @@ class Evidence(JsonValue):
         log_evidence: natural logarithm of the evidence for the newer one.
         log_harm: natural logarithm of the evidence for the older one.
         log_needed: what either must reach.
+        basis: the images that both were compared on.
     """
 
     images: int
@@ -66,6 +70,7 @@ class Evidence(JsonValue):
     log_evidence: float
     log_harm: float
     log_needed: float
+    basis: EvidenceBasis = "fresh labels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
