@@ -64,23 +64,28 @@ def prune(
 
     Raises:
         JobError: a plan of a run or another registry of the output cannot be read, so what it needs is unknown.
-        LeaseHeldError: another process retrains or prunes.
+        LeaseHeldError, LeaseLostError: another process retrains or prunes.
         RegistryMovedError: another process moved the registry meanwhile; nothing was removed.
         StorageError: something could not be written or removed; run again.
     """
     if dry_run:
         state = journal.state()
         return _result(journal, state, plan_prune(journal, state, keep=keep), dry_run=True)
-    with ExitStack() as leases:
-        for job in jobs_with_registry(journal.store):
-            folder = f"{REGISTRY}/{job}/{LEASE}"
-            leases.enter_context(acquire_lease(journal.store, folder, term_s=term_s, on_wait=on_wait))
+    with ExitStack() as stack:
+        leases = [
+            stack.enter_context(
+                acquire_lease(journal.store, f"{REGISTRY}/{job}/{LEASE}", term_s=term_s, on_wait=on_wait)
+            )
+            for job in jobs_with_registry(journal.store)
+        ]
         before = journal.state()
         plan = plan_prune(journal, before, keep=keep)
         numbers = tuple(number for number in plan.goes if number not in before.pruned)
         if numbers:
             journal.append(Pruned(versions=numbers), by=by, why=why, after=before)
         for folder in plan.folders:
+            for lease in leases:
+                lease.check()
             _remove(journal, folder)
         return _result(journal, before, plan)
 

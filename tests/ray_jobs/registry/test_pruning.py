@@ -166,3 +166,21 @@ def test_nothing_is_removed_while_a_job_of_the_output_is_retrained(journal: Jour
     with acquire_lease(journal.store, "registry/groceries/lease", term_s=0.5), pytest.raises(LeaseHeldError):
         remove(journal)
     assert numbers(journal) == {1, 2, 3, 4, 5}
+
+
+def test_no_turn_finds_a_classifier_that_is_about_to_go(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    delete = Store.delete
+    refused: list[object] = []
+
+    def turn_meanwhile(store: Store, path: str) -> None:
+        if path.startswith("classifiers") and not refused:
+            monkeypatch.setattr(Store, "delete", delete)
+            with pytest.raises(LeaseHeldError) as error, acquire_lease(store, "registry/groceries/lease"):
+                pass
+            refused.append(error)
+        delete(store, path)
+
+    monkeypatch.setattr(Store, "delete", turn_meanwhile)
+    remove(journal)
+    assert refused
+    assert numbers(journal) == {2, 4, 5}
