@@ -68,7 +68,7 @@ def test_a_promotion_during_a_watch_prolongs_it() -> None:
     state = after(*WATCHED, Registered(version=version(3)), Promoted(version=3, former=2, is_watched=True))
     assert (state.production, state.shadow, state.watched) == (3, 1, (2, 3))
     more = state.after(Registered(version=version(4))).after(Promoted(version=4, former=3, is_watched=True))
-    assert more.needed == {1, 2, 3, 4}  # All of them are compared with the first.
+    assert more.needed.keys() == {1, 2, 3, 4}  # All of them are compared with the first.
     assert more.after(RolledBack(version=1, former=4)).watched == ()
 
 
@@ -93,7 +93,7 @@ def test_a_rolled_back_version_can_be_promoted_again() -> None:
 def test_what_is_needed_is_not_pruned() -> None:
     more = [Registered(version=version(number)) for number in (3, 4, 5)]
     state = after(*WATCHED, *more, Rejected(version=3))
-    assert state.needed == {1, 2, 5}
+    assert state.needed == {1: "restored by a rollback", 2: "in production", 5: "the candidate"}
     assert state.after(Pruned(versions=(3, 4))).pruned == {3, 4}
     for number in (1, 2, 5):
         with pytest.raises(JobError, match=f"version {number} is needed"):
@@ -112,6 +112,7 @@ def test_what_is_needed_is_not_pruned() -> None:
         (RolledBack(version=2, former=2), "expected version 1 in production"),
         (RolledBack(version=7, former=1), "no version 7"),
         (Rejected(version=7), "no version 7"),
+        (Rejected(version=1), "in production and cannot be rejected; roll back instead"),
         (Compared(version=7, against=1, evidence=EVIDENCE), "no version 7"),
         (Compared(version=2, against=7, evidence=EVIDENCE), "no version 7"),
         (Confirmed(version=1, evidence=EVIDENCE), "not watched"),
