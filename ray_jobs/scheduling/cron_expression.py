@@ -161,9 +161,7 @@ def _fields(text: str) -> list[str]:
         raise _refusal(text, f"it has {len(fields)}")
     for name, value in zip(FIELDS, fields, strict=True):
         if not all(_ITEM.fullmatch(item) for item in value.split(",")):
-            raise _refusal(
-                text, f"{value!r} is no {name}: expected numbers, ranges (1-5), steps (*/15) or lists of them"
-            )
+            raise _refusal(text, f"{value!r} is no {name}; allowed are numbers, ranges (1-5), steps (*/15) and lists")
     return fields
 
 

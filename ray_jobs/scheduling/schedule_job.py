@@ -1,4 +1,4 @@
-"""A job file and the options of `fewshot schedule`, checked: the scheduler of this machine, its status, systemd units."""
+"""A job file and the options of `fewshot schedule`, checked; the scheduler of this machine, and units of systemd."""
 
 from __future__ import annotations
 
