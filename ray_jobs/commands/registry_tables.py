@@ -92,6 +92,9 @@ def show_move(reporter: Reporter, result: RegistryMove) -> None:
 
 def show_pruning(reporter: Reporter, result: PruneResult) -> None:
     """Show which classifiers stay and why, and which are removed, or would be."""
+    if not result.versions:
+        reporter.say("there is no version yet, so nothing to remove")
+        return
     goes = "would be removed" if result.dry_run else "removed"
     table = Table()
     table.add_column("", justify="right")

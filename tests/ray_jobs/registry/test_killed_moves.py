@@ -82,14 +82,14 @@ def run_until(last: int, words: list[str], counter: Path, *, has_links: bool) ->
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     moments, flush = Moments(last), os.fsync
 
-    def fsync(descriptor: Any) -> None:
+    def fsync(descriptor: int) -> None:
         moments.pass_one()  # The bytes are in a temporary file, or have their name.
         flush(descriptor)
 
-    os.fsync = fsync
+    vars(os)["fsync"] = fsync
     vars(store_module)["open_objects"] = lambda *where: MortalObjects(open_objects(*where), moments)
     if not has_links:
-        os.link = refuse_link
+        vars(os)["link"] = refuse_link
     code = fewshot(*words).code
     counter.write_text(str(moments.count))
     sys.exit(code)
