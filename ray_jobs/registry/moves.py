@@ -29,6 +29,7 @@ class Version(JsonValue):
         classes: K names, in label order.
         backbone: identity of the backbone, see `ClipSpec.identity`.
         labels: digest of the labels that it learned from, which lie in `labels/<digest>.json` beside the journal.
+        settings: fingerprint of all else that it was trained with; with the same labels it is the same classifier.
         examples: number of examples that it learned from.
         held_out: number of examples on which its scores are calibrated.
         accuracy: expected accuracy on held-out examples, in [0, 1]; None where it is unknown.
@@ -44,6 +45,7 @@ class Version(JsonValue):
     classes: tuple[str, ...]
     backbone: Mapping[str, object] = field(hash=False)
     labels: str
+    settings: str
     examples: int
     held_out: int
     accuracy: float | None
@@ -88,6 +90,26 @@ class Registered(JsonValue):
 
     kind: Literal["registered"] = "registered"
     version: Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused(JsonValue):
+    """New labels contradict production too much: nothing learns from them until they are corrected or accepted.
+
+    Attributes:
+        labels: digest of all labels at that time, as `Version.labels`.
+        images: number of labels that were looked at.
+        agreeing: number of them that production would have given, too.
+        expected: number of them that its scores promise.
+        classes: the classes to look at, the most surprising first.
+    """
+
+    kind: Literal["refused"] = "refused"
+    labels: str
+    images: int
+    agreeing: int
+    expected: float
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +208,7 @@ class Pruned(JsonValue):
     versions: tuple[int, ...]
 
 
-Move: TypeAlias = Registered | Compared | Promoted | Rejected | RolledBack | Confirmed | Pruned
+Move: TypeAlias = Registered | Refused | Compared | Promoted | Rejected | RolledBack | Confirmed | Pruned
 
 
 def is_by_hand(move: Move) -> bool:
