@@ -17,7 +17,7 @@ from ray_jobs.results.registry_results import (
     VersionDiff,
 )
 
-SHOWN_CLASSES = 30
+SHOWN_CLASSES = 10
 """Classes that a table shows."""
 
 
@@ -27,7 +27,7 @@ def show_versions(reporter: Reporter, result: RegistryList) -> None:
         reporter.say(f"the registry {result.registry} has no version yet: `fewshot retrain` makes the first")
         return
     table = Table()
-    for column in ("", "state", "method", "classes", "examples", "held out", "why"):
+    for column in ("", "state", "method", "classes", "examples", "held out", "registered"):
         table.add_column(column, justify="right" if column in ("", "classes", "examples", "held out") else "left")
     for each in result.versions:
         table.add_row(

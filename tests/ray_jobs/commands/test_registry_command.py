@@ -83,7 +83,7 @@ def test_evidence_is_shown_as_odds_with_time_and_reason(output: str, tmp_path: P
         "2026-11-30 03:00 UTC, cron (entry 4): version 2 was promoted, in place of version 1, and is watched" in shown
     )
     assert "    why: better: 9, worse: 2" in shown
-    assert "evidence for the newer one 3.5 : 1, for the older one 1 : 12; 16 : 1 decides" in shown
+    assert "    evidence: 9 better, 2 worse of 100 images labelled later; odds for it 3.5 : 1" in shown
 
 
 def test_a_registry_without_a_version_is_told(tmp_path: Path) -> None:
