@@ -34,7 +34,18 @@ Job = Annotated[
     ),
 ]
 Number = Annotated[int, typer.Argument(help="Number of the version.", metavar="VERSION", min=1, show_default=False)]
-Why = Annotated[str, typer.Option("--why", help="Reason, for the journal.", metavar="TEXT", show_default=False)]
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise typer.BadParameter("expected a reason, in words that still say something in a year")
+    return text.strip()
+
+
+Why = Annotated[
+    str,
+    typer.Option("--why", help="Reason, for the journal.", metavar="TEXT", show_default=False, callback=_reason),
+]
 By = Annotated[
     str | None, typer.Option(help="Who does it, for the journal.", metavar="NAME", show_default="the user's name")
 ]
@@ -182,7 +193,7 @@ def prune(
     output: Output,
     keep: Annotated[int, typer.Option(min=1, help="Versions that were in production to keep.")] = 5,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and change nothing.")] = False,
-    why: Annotated[str, typer.Option("--why", help="Reason, for the journal.", metavar="TEXT")] = "no longer needed",
+    why: Why = "no longer needed",
     job: Job = None,
     by: By = None,
 ) -> JsonResult:
@@ -224,7 +235,8 @@ def _journal(output: str, job: str | None) -> Journal:
     known = jobs_with_registry(store)
     name = job or job_name(job_file) or (known[0] if len(known) == 1 else None)
     if name is None or name not in known:
-        has = f"has registries of the jobs {', '.join(known)}" if known else "has no registry"
+        listed = f"{'registries of the jobs' if len(known) > 1 else 'a registry of the job'} {', '.join(known)}"
+        has = f"has {listed}" if known else "has no registry"
         advice = "name one with --job" if known else "the first `fewshot retrain` makes one"
         raise JobError([f"{store.root} {has}{f', not of {name}' if name and known else ''}: {advice}"])
     return Journal(store, name)

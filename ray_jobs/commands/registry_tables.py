@@ -17,7 +17,7 @@ from ray_jobs.results.registry_results import (
     VersionDiff,
 )
 
-SHOWN_CLASSES = 30
+SHOWN_CLASSES = 10
 """Classes that a table shows."""
 
 
@@ -27,7 +27,7 @@ def show_versions(reporter: Reporter, result: RegistryList) -> None:
         reporter.say(f"the registry {result.registry} has no version yet: `fewshot retrain` makes the first")
         return
     table = Table()
-    for column in ("", "state", "method", "classes", "examples", "held out", "why"):
+    for column in ("", "state", "method", "classes", "examples", "held out", "registered"):
         table.add_column(column, justify="right" if column in ("", "classes", "examples", "held out") else "left")
     for each in result.versions:
         table.add_row(
@@ -92,6 +92,9 @@ def show_move(reporter: Reporter, result: RegistryMove) -> None:
 
 def show_pruning(reporter: Reporter, result: PruneResult) -> None:
     """Show which classifiers stay and why, and which are removed, or would be."""
+    if not result.versions:
+        reporter.say("there is no version yet, so nothing to remove")
+        return
     goes = "would be removed" if result.dry_run else "removed"
     table = Table()
     table.add_column("", justify="right")

@@ -62,8 +62,8 @@ class RegistryState:
             JobError: there is none with this number.
         """
         if number not in self.versions:
-            known = f"1 to {len(self.versions)}" if self.versions else "none"
-            raise JobError([f"the registry has no version {number}; it has {known}"])
+            known = f"it has 1 to {len(self.versions)}" if self.versions else "it has none yet"
+            raise JobError([f"the registry has no version {number}; {known}"])
         return self.versions[number]
 
     def version_of(self, settings: str, labels: str) -> Version | None:
