@@ -112,7 +112,7 @@ def _pairs(churn: Churn) -> Iterator[Element]:
     if not churn.pairs:
         yield element("p", "No image has another class than before.", class_="note")
         return
-    total = len(churn.pairs) + churn.pairs_left_out
+    total = len(churn.pairs) + churn.more_pairs
     if total > PAIRS:
         yield element("p", f"The {PAIRS} most frequent of {number(total)} pairs of classes.", class_="note")
     yield table(("before", "now", "images", "of all changed"), (_pair(each, churn) for each in churn.pairs[:PAIRS]))

@@ -170,7 +170,7 @@ def _compare(
         new=paired.new,
         gone=paired.gone,
         pairs=tuple(pairs[:PAIRS]),
-        pairs_left_out=len(pairs[PAIRS:]),
+        more_pairs=len(pairs[PAIRS:]),
         classes=outcomes.classes(),
         known=None if known is None else of_known,
         learned=None if known is None else of_learned,

@@ -69,7 +69,7 @@ def _show_pairs(reporter: Reporter, churn: Churn) -> None:
     for pair in churn.pairs[:SHOWN_PAIRS]:
         table.add_row(sanitized(pair.before), sanitized(pair.after), f"{pair.images:,}")
     reporter.console.print(table)
-    if (more := len(churn.pairs) + churn.pairs_left_out - SHOWN_PAIRS) > 0:
+    if (more := len(churn.pairs) + churn.more_pairs - SHOWN_PAIRS) > 0:
         reporter.say(f"and {plural(more, 'more pair', 'more pairs')} of classes")
 
 

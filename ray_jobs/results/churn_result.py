@@ -132,7 +132,7 @@ class Churn(JsonDocument):
         new: number of images that only the present run has.
         gone: number of images that only the former run has.
         pairs: the most frequent first, then by name.
-        pairs_left_out: number of less frequent pairs that are not listed.
+        more_pairs: number of less frequent pairs, which are not listed.
         classes: all classes that had or have a label, by name.
         known: flipped images whose labels people gave, and that no classifier learned from; None if the labels of
             people could not be read.
@@ -156,7 +156,7 @@ class Churn(JsonDocument):
     new: int
     gone: int
     pairs: tuple[FlippedPair, ...]
-    pairs_left_out: int
+    more_pairs: int
     classes: tuple[ClassChurn, ...]
     known: KnownFlips | None
     learned: KnownFlips | None
