@@ -125,12 +125,12 @@ def _pair(pair: FlippedPair, churn: Churn) -> Element:
         element("td", outside(pair.before)),
         element("td", "→ ", outside(pair.after), " (new class)" if pair.after in churn.new_classes else None),
         _count(pair.images),
-        element("td", bar(share), percent(share), class_="count"),
+        _bar(share, percent(share)),
     )
 
 
 def _strips(churn: Churn, pictures: Sequence[str | None]) -> Iterator[Element]:
-    """Show the sample, pair by pair."""
+    """Show the sample, pair by pair; pairs of one image together."""
     if not churn.sample:
         return
     yield element("h2", "Some of the changed images")
@@ -138,11 +138,18 @@ def _strips(churn: Churn, pictures: Sequence[str | None]) -> Iterator[Element]:
     yield element("p", note, class_="note")
     images = {(pair.before, pair.after): pair.images for pair in churn.pairs}
     shown = zip(churn.sample, pictures, strict=True)
+    single: list[Element] = []
     for pair, group in groupby(shown, key=lambda each: (each[0].before, each[0].after)):
         cards = [_card(flip, data) for flip, data in group]
+        if len(cards) == 1:
+            single += cards
+            continue
         of_all = f" ({len(cards)} of {plural(images[pair], 'image')})"
         yield element("h3", outside(pair[0]), " → ", outside(pair[1]), of_all)
         yield listing(cards, class_="cards flips")
+    if single:
+        yield element("h3", "Pairs of classes with one image here")
+        yield listing(single, class_="cards flips")
 
 
 def _card(flip: FlippedImage, data: str | None) -> Element:
@@ -170,7 +177,7 @@ def _side(when: str, label: str, score: float | None) -> Element:
         "span",
         element("span", f"{when} ", class_="when"),
         outside(label, limit=KEY),
-        None if score is None else f" {score:.2f}",
+        None if score is None else element("span", f" {score:.2f}", class_="when"),
     )
 
 
@@ -197,10 +204,15 @@ def _class(each: ClassChurn, most: int) -> Element:
         "tr",
         element("th", outside(each.label), scope="row"),
         _count(each.kept + each.lost),
-        element("td", bar(each.lost / most, "bar lost"), f"−{number(each.lost)}" if each.lost else "0", class_="count"),
-        element("td", bar(each.gained / most), f"+{number(each.gained)}" if each.gained else "0", class_="count"),
+        _bar(each.lost / most, f"−{number(each.lost)}" if each.lost else "0", "bar lost"),
+        _bar(each.gained / most, f"+{number(each.gained)}" if each.gained else "0"),
         _count(each.kept + each.gained),
     )
+
+
+def _bar(fraction: float, text: str, class_: str = "bar") -> Element:
+    """A cell with a bar and what it stands for."""
+    return element("td", element("p", bar(fraction, class_), element("span", text, class_="value"), class_="score"))
 
 
 def _count(images: int) -> Element:

@@ -62,7 +62,7 @@ def test_the_page_shows_every_changed_image_with_both_labels(tmp_path: Path) -> 
     cards = re.findall(r'<figure class="card">.*?</figure>', html, re.S)
     assert len(cards) == 6
     for card in cards:
-        sides = re.findall(r'<span class="when">(before|now) </span><bdi>(\w+)</bdi> ([\d.]+)', card)
+        sides = re.findall(r'<span class="when">(before|now) </span><bdi>(\w+)</bdi><span class="when"> ([\d.]+)', card)
         (key,) = re.findall(r'class="key"><bdi>(\w\.png)', card)
         (_, old, one), (_, new, other) = sides
         assert ([when for when, *_ in sides], one, other) == (["before", "now"], "0.88", "0.50")
