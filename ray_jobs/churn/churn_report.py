@@ -14,12 +14,13 @@ from fewshot.errors import FewShotError
 from ray_jobs.churn.churn_counts import ChurnCounter, SampledFlip
 from ray_jobs.churn.churn_page import render_churn
 from ray_jobs.churn.paired_rows import PairedRuns
-from ray_jobs.churn.registered_runs import find_version, renamed_classes, undo_command
+from ray_jobs.churn.registered_runs import find_version, renamed_classes, run_of_version, undo_command
 from ray_jobs.errors import JobError
 from ray_jobs.export.export_run import class_names
 from ray_jobs.export.people_labels import read_answers
 from ray_jobs.output.layout import CHURN, CHURN_PAGE, Spot, shard_of
 from ray_jobs.output.runs import Run, stored_job
+from ray_jobs.registry.journal import Journal
 from ray_jobs.registry.moves import Version
 from ray_jobs.report.image_sample import by_shard
 from ray_jobs.report.pictures import archive_pictures
@@ -81,6 +82,34 @@ def write_churn(
     present.store.put(f"{present.folder}/{CHURN_PAGE}", page)
     present.store.put(f"{present.folder}/{CHURN}", compared.churn.to_bytes())
     return compared.churn
+
+
+def ensure_churn(journal: Journal, present: Run) -> Churn | None:
+    """Compare the run of the version in production with that of the one before it, unless that was done.
+
+    It never fails what calls it: whatever goes wrong is logged.
+
+    Args:
+        journal: of the registry of the run's job.
+        present: the complete run that the version in production made.
+
+    Returns:
+        None before the second promotion, where the version before made no run that is still there, and after an error.
+    """
+    try:
+        state = journal.state()
+        if len(state.productions) < 2:
+            return None
+        numbers = state.productions[-2], state.productions[-1]
+        stored = read_churn(present)
+        if stored is not None and (stored.before.version, stored.after.version) == numbers:
+            return stored
+        former = run_of_version(journal, numbers[0], like=present)
+        return None if former.url == present.url else write_churn(former, present)
+    except Exception as error:  # the boundary between the turn and a page to look at
+        reason = redacted(f"{type(error).__name__}: {error}")
+        logger.warning("no churn run=%s error=%s", present.name, reason, exc_info=logger.isEnabledFor(logging.DEBUG))
+        return None
 
 
 def read_churn(run: Run) -> Churn | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.storage.settings import DEFAULT_STORAGE
-from ray_jobs.churn import find_run, write_churn
+from ray_jobs.churn import churn_report, ensure_churn, find_run, read_churn, write_churn
 from ray_jobs.errors import JobError
 from ray_jobs.output.latest_runs import LATEST
 from ray_jobs.output.layout import CHURN_PAGE
@@ -115,6 +115,36 @@ def test_a_damaged_registry_costs_the_versions_alone(tmp_path: Path, caplog: pyt
     churn = write_churn(former, present)
     assert (churn.flipped, churn.before.version) == (2, None)
     assert "version of a run not known" in caplog.text
+
+
+def test_after_a_promotion_production_is_compared_once_with_the_version_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = TwoRuns(tmp_path)
+    former, present = two_runs(runs)
+    journal = with_registry(runs, {1: FIRST, 2: FIRST}, 1)
+    assert ensure_churn(journal, former) is None
+    state = journal.append(Promoted(version=2, former=1), by="ann", why="better", after=journal.state())
+    churn = ensure_churn(journal, present)
+    assert churn is not None
+    assert (churn.before.version, churn.after.version, churn.flipped) == (1, 2, 2)
+    assert read_churn(present) == churn
+    with monkeypatch.context() as patch:
+        patch.setattr(churn_report, "write_churn", lambda *_: pytest.fail("it was done"))
+        assert ensure_churn(journal, present) == churn
+    journal.append(Promoted(version=1, former=2), by="ann", why="back", after=state)
+    back = ensure_churn(journal, former)
+    assert back is not None
+    assert (back.before.version, back.after.version) == (2, 1)
+
+
+def test_a_comparison_after_a_promotion_never_fails_the_turn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs = TwoRuns(tmp_path)
+    _, present = two_runs(runs)
+    journal = with_registry(runs, {1: FIRST, 2: FIRST, 3: FIRST}, 3, 2)
+    assert ensure_churn(journal, present) is None
+    assert "no churn run=groceries-000000000002 error=JobError" in caplog.text
+    assert read_churn(present) is None
 
 
 def test_runs_are_found_by_folder_output_and_version(tmp_path: Path) -> None:
