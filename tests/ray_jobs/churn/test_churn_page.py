@@ -17,7 +17,7 @@ from ray_jobs.output.layout import CHURN_PAGE
 from ray_jobs.report.pictures import thumbnail
 from tests.cluster.records.archives import write_folder
 from tests.ray_jobs.churn.test_registered_runs import FIRST, with_registry
-from tests.ray_jobs.churn.two_runs import FORMER, PRESENT, TwoRuns, row
+from tests.ray_jobs.churn.two_runs import FORMER, PRESENT, TwoRuns, in_shards, row
 from tests.ray_jobs.place import fewshot
 from tests.ray_jobs.report.test_report import HOSTILE, PICTURES, Page
 from tests.ray_jobs.review.served_run import chromium
@@ -71,6 +71,35 @@ def test_the_page_shows_every_changed_image_with_both_labels(tmp_path: Path) -> 
     assert "<h1>6 of 8 labels changed (75.0 %)</h1>" in html
     assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == ["index.html"]
     assert html.index("Which labels changed") < html.index("Some of the changed images") < html.index("Class by class")
+
+
+def test_counts_of_classes_and_shares_of_pairs_are_in_their_columns(tmp_path: Path) -> None:
+    before = [row(f"{n}.png", "amber") for n in range(5)] + [row("x.png", "blue")]
+    after = [row(f"{n}.png", ("amber", "blue", "blue", "blue", "cyan")[n]) for n in range(5)] + [row("x.png", "blue")]
+    runs = TwoRuns(tmp_path)
+    write_churn(*runs.both(before, after))
+    rows = [re.sub(r"<[^>]+>", " ", each).split() for each in re.findall(r"<tr>.*?</tr>", page_of(runs), re.S)]
+    assert ["amber", "→", "blue", "3", "75.0", "%"] in rows
+    assert ["amber", "5", "−4", "0", "1"] in rows
+    assert ["blue", "1", "0", "+3", "4"] in rows
+
+
+@pytest.mark.parametrize("former_has_all", [True, False])
+def test_pictures_are_found_in_any_shard(tmp_path: Path, former_has_all: bool) -> None:
+    write_folder(tmp_path / "archive", PICTURES)
+    runs = TwoRuns(tmp_path, shard_images=3)
+    rows = {
+        shard.fingerprint: [row(record.key, "amber") for record in read_shard(shard)]
+        for shard in open_archive(runs.archive).shards()
+    }
+    assert len(PICTURES) > len(rows) > 2
+    every = [each for part in rows.values() for each in part]
+    runs.write(FORMER, rows if former_has_all else in_shards(every[::-1], 5), number=1)
+    after = {shard: [each | {"label": "blue"} for each in part] for shard, part in rows.items()}
+    runs.write(PRESENT, after, number=2)
+    compare(runs)
+    shown = re.findall(r'<img src="([^"]+)".*?class="key"><bdi>(\w\.png)', page_of(runs), re.S)
+    assert {key: picture for picture, key in shown} == {key: thumbnail(data, side=96) for key, data in PICTURES.items()}
 
 
 def test_a_page_without_a_change_says_so(tmp_path: Path) -> None:

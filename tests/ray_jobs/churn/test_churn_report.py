@@ -21,6 +21,7 @@ from ray_jobs.labels.label_ledger import new_label, open_ledger
 from ray_jobs.output.layout import CHURN, CHURN_PAGE, LABELS
 from ray_jobs.results.churn_result import Churn, ClassChurn, FlippedPair, KnownFlips, StatusChange
 from ray_jobs.results.json_format import NewerFormatError
+from tests.ray_jobs.churn.test_registered_runs import FIRST, with_registry
 from tests.ray_jobs.churn.two_runs import FORMER, PRESENT, Row, TwoRuns, in_shards, row
 
 OUTCOMES = ("amber", "blue", "cyan", "abstained", "unknown", "unreadable")
@@ -166,6 +167,44 @@ def test_images_of_the_same_key_are_matched_by_their_files(tmp_path: Path) -> No
     ]
     churn = write_churn(*TwoRuns(tmp_path).both(before, after))
     assert (churn.images, churn.flipped, churn.new, churn.gone) == (2, 0, 1, 0)
+
+
+def test_images_of_the_same_key_are_matched_as_often_as_both_runs_have_it(tmp_path: Path) -> None:
+    before = [
+        row(key, label, source="old.tar") for key, label in zip("aabb", ("amber", "blue", "cyan", "amber"), strict=True)
+    ]
+    after = [
+        row(key, label, source="new.tar")
+        for key, label in zip("baabba", ("cyan", "amber", "blue", "blue", "cyan", "cyan"), strict=True)
+    ]
+    churn = write_churn(*TwoRuns(tmp_path).both(before, after))
+    assert (churn.images, churn.new, churn.gone) == (4, 2, 0)
+    assert churn.pairs == (FlippedPair(before="amber", after="blue", images=1),)
+
+
+def test_a_file_that_is_gone_does_not_shift_the_others(tmp_path: Path) -> None:
+    before = [row("a.png", "amber", source="one.tar"), row("a.png", "blue", source="two.tar"), row("b.png", "cyan")]
+    after = [row("b.png", "cyan"), row("a.png", "blue", source="two.tar")]
+    churn = write_churn(*TwoRuns(tmp_path).both(before, after))
+    assert (churn.images, churn.flipped, churn.new, churn.gone) == (2, 0, 0, 1)
+
+
+def test_scores_stay_with_their_runs_where_images_are_matched_by_key(tmp_path: Path) -> None:
+    before = [row("a.png", "amber", 0.25), row("b.png", "amber", 0.5)]
+    after = [row("b.png", "blue", 0.75), row("a.png", "blue", None)]
+    churn = write_churn(*TwoRuns(tmp_path).both(before, after))
+    scores = {flip.image: (flip.before_score, flip.after_score) for flip in churn.sample}
+    assert scores == {"a.png": (0.25, None), "b.png": (0.5, 0.75)}
+
+
+def test_runs_of_two_outputs_are_compared(tmp_path: Path) -> None:
+    one, other = TwoRuns(tmp_path / "one"), TwoRuns(tmp_path / "two")
+    former = one.write(FORMER, in_shards([row("a.png", "amber")], 4), number=1)
+    present = other.write(PRESENT, in_shards([row("a.png", "blue")], 4), number=1)
+    for runs in (one, other):
+        with_registry(runs, {1: FIRST}, 1)
+    churn = write_churn(former, present)
+    assert (churn.flipped, churn.before.version, churn.after.version) == (1, None, None)
 
 
 def test_a_part_of_the_same_name_with_other_rows_is_matched_by_key(tmp_path: Path) -> None:

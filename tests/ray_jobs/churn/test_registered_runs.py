@@ -156,6 +156,9 @@ def test_runs_are_found_by_folder_output_and_version(tmp_path: Path) -> None:
     assert (find(runs, "@1").folder, find(runs, "@2").folder) == (FORMER, PRESENT)
     with pytest.raises(JobError, match=r"no complete run of the job groceries .* was made by version 3"):
         find(runs, "@3")
+    runs.write("runs/groceries-000000000003", in_shards([row("a.png", "gold")], 4), number=3, complete=False)
+    with pytest.raises(JobError, match="no complete run"):
+        find(runs, "@3")
     with pytest.raises(JobError, match="has no version 9"):
         find(runs, "@9")
     elsewhere = tmp_path / "a@1"

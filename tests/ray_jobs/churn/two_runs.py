@@ -53,10 +53,12 @@ class TwoRuns:
     Attributes:
         folder: of everything; the archive is "archive" in it, if it is there at all.
         classes: of both runs, unless a run has others.
+        shard_images: of the archive.
     """
 
     folder: Path
     classes: Sequence[str] = CLASSES
+    shard_images: int = 256
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,7 +66,7 @@ class TwoRuns:
 
     @property
     def archive(self) -> ArchiveSection:
-        return ArchiveSection(uri=str(self.folder / "archive"))
+        return ArchiveSection(uri=str(self.folder / "archive"), shard_images=self.shard_images)
 
     @property
     def job(self) -> Job:
