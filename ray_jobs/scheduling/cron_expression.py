@@ -140,8 +140,11 @@ def find_zone(name: str) -> ZoneInfo:
 
     Raises:
         UnknownNameError: there is none of this name; with the nearest ones.
+        JobError: this machine has no database.
     """
     known = available_timezones() - {"localtime"}
+    if not known:
+        raise JobError(["this machine has no time zones: install its package tzdata, or pip install tzdata"])
     if name not in known:
         raise UnknownNameError("time zone", name, known)
     return ZoneInfo(name)

@@ -34,9 +34,7 @@ def documents(
 ) -> list[dict[str, Any]]:
     """The manifest as a reader of YAML sees it."""
     return list(
-        yaml.safe_load_all(
-            make_schedule_manifest(write(folder, text), overrides, times, kind=kind, command=command)
-        )
+        yaml.safe_load_all(make_schedule_manifest(write(folder, text), overrides, times, kind=kind, command=command))
     )
 
 
