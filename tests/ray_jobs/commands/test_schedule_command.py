@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import tomlkit
 import yaml
 from typer.testing import CliRunner, Result
 
@@ -141,14 +142,18 @@ def test_a_job_that_the_command_would_refuse_is_refused_now(place, way):
 
 def test_a_stored_classifier_is_refused_as_retrain_does_it(finished, tmp_path):
     (card,) = (finished.output / "classifiers").rglob("card.json")
-    text = finished.job.read_text().replace(str(finished.output), str(tmp_path / "output"))
+    sections = tomlkit.parse(finished.job.read_text())
+    del sections["support"]
+    sections["job"]["output"] = str(tmp_path / "output")
+    sections["classifier"] = {"from": str(card.parent)}
     job = tmp_path / "job.toml"
-    job.write_text(text)
-    words = ("--set", f"classifier.from={card.parent}")
-    now, later = schedule(job, *NIGHTLY, "--local", *words), fewshot("retrain", job, *words)
+    job.write_text(tomlkit.dumps(sections))
+    now, later = schedule(job, *NIGHTLY, "--local"), fewshot("retrain", job)
     assert (now.exit_code, later.code) == (2, 2)
     assert [line for line in later.messages.splitlines() if line.startswith("error")] == now.stderr.splitlines()
-    assert schedule(job, *NIGHTLY, "--once", "--run", "classify", *words).exit_code == 0
+    assert "[classifier] from: retrain trains a classifier" in now.stderr
+    other = schedule(job, *NIGHTLY, "--once", "--run", "classify")
+    assert other.exit_code == 0, other.stderr
 
 
 def test_a_second_scheduler_of_a_job_ends_and_says_which_is_running(place):
