@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,6 +157,22 @@ def test_a_stored_classifier_is_refused_as_retrain_does_it(finished, tmp_path):
     assert other.exit_code == 0, other.stderr
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"escalate": {"max_fraction": 0.1}},
+        {"classifier": {"method": "tip_adapter", "max_error": 0.1, "max_error_from": "audit"}},
+    ],
+    ids=["escalate", "audit"],
+)
+def test_what_retrain_cannot_do_is_refused_with_its_words(place, changes):
+    place.write_job(**changes)
+    now, later = schedule(place.job, *NIGHTLY, "--local"), fewshot("retrain", place.job)
+    assert (now.exit_code, later.code) == (2, 2)
+    assert now.stderr == later.messages
+    assert "run classify" in now.stderr
+
+
 def test_a_second_scheduler_of_a_job_ends_and_says_which_is_running(place):
     with acquire_lease(records(place).store, f"{records(place).folder}/{LEASE}", term_s=0.6):
         done = schedule(place.job, *NIGHTLY, "--local")
@@ -196,6 +213,18 @@ def test_status_names_the_scheduler_and_its_running_turn(place):
     assert outcome.result["running"] is True
     assert outcome.result["missed"] is None
     assert f"a turn is running; scheduler: process {os.getpid()} on" in outcome.messages
+
+
+def test_the_status_of_an_output_has_its_schedules(finished):
+    assert "schedules" not in fewshot("status", finished.output).result
+    begun(finished)
+    (finished.output / "schedule" / "damaged").mkdir()
+    (finished.output / "schedule" / "damaged" / "record.json").write_text("{}")
+    outcome = fewshot("status", finished.output)
+    shutil.rmtree(finished.output / "schedule")
+    (found,) = outcome.result["schedules"]
+    assert (found["job"], found["cron"], found["missed"] is None) == ("test", "0 3 * * *", False)
+    assert "classify of test, 0 3 * * *: no scheduler is running; the turn of" in " ".join(outcome.messages.split())
 
 
 def process(place: Place, *words: str) -> subprocess.Popen[str]:
