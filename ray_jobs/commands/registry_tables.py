@@ -1,4 +1,4 @@
-"""Tables of `registry`."""
+"""Tables of `registry`, `retrain` and `drift`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.table import Table
 
 from ray_jobs.console.progress import Reporter
 from ray_jobs.console.sanitize import sanitized
+from ray_jobs.results.drift_result import DriftResult
 from ray_jobs.results.json_format import Json
 from ray_jobs.results.registry_results import RegistryList, RetrainResult, VersionDetails, VersionDiff
 
@@ -75,6 +76,16 @@ def show_diff(reporter: Reporter, result: VersionDiff) -> None:
             reporter.say(f"{name}: {sanitized(str(before))} → {sanitized(str(after))}")
         elif isinstance(before, float) and isinstance(after, float):
             reporter.say(f"accuracy on held-out examples, each on its own: {_percent(before)} → {_percent(after)}")
+
+
+def show_drift(reporter: Reporter, result: DriftResult) -> None:
+    """Show what a comparison with the reference found."""
+    for sentence in result.sentences:
+        reporter.say(sentence, style="red" if sentence.startswith("ALARM") else None)
+    if result.page is not None:
+        reporter.say(f"page: {result.page}")
+    if result.webhook not in (None, "sent"):
+        reporter.say(f"webhook: {result.webhook}", style="yellow")
 
 
 def show_turn(reporter: Reporter, result: RetrainResult) -> None:
