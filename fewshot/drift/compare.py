@@ -35,7 +35,7 @@ Statistic = Literal["features", "novel", "classes", "withheld"]
 STATISTICS: tuple[Statistic, ...] = ("features", "novel", "classes", "withheld")
 SAMPLE = 2000
 """Images of a sample, at most."""
-WINDOW = 200
+WINDOW = 100
 """Images of the short window, at least, if there are as many."""
 LEAST = 50
 """Images that are compared, at least."""

@@ -90,10 +90,10 @@ def test_windows_are_the_newest_whole_nights_and_everything() -> None:
     assert windows([]) == windows([3] * (LEAST - 1)) == []
     assert windows([1] * LEAST) == [LEAST]
     assert windows([2] * 300) == [300]
-    assert windows([5] * 250 + [4] * 100) == [250, 350]
-    assert windows([5] * 150 + [4] * 100 + [2] * 100) == [250, 350]
-    assert windows([5] * 150 + [4] * 30) == [180]
-    assert windows([5] * 199 + [4] * 1 + [3] * 1) == [200, 201]
+    assert windows([5] * 150 + [4] * 100) == [150, 250]
+    assert windows([5] * 60 + [4] * 90 + [2] * 100) == [150, 250]
+    assert windows([5] * 60 + [4] * 30) == [90]
+    assert windows([5] * 99 + [4] * 1 + [3] * 1) == [100, 101]
 
 
 @pytest.mark.parametrize(("sizes", "level"), [([], 0.1), ([LEAST - 1], 0.1), ([300], 0.0), ([300], 1.0)])
