@@ -20,6 +20,7 @@ from tests.bench.labelled_sets import BACKBONE, Features, PhotoSet, Progress, em
 from tests.bench.result import Gate, Result
 from tests.fewshot.drift.nights import Draw, Night, simulate
 
+SETS = ("grocery", "signdigits", "trashnet")
 SHOTS, UNKNOWN_RATE = 8, 0.05
 UNKNOWN_SHARE = 0.2
 REFERENCE, NIGHTLY, BEFORE, AFTER = 700, 50, 6, 10
@@ -32,7 +33,8 @@ GROWS = {True: "grows", False: "is replaced"}
 def colour_cast(picture: Image.Image) -> Image.Image:
     """Return a picture under warmer light: a quarter more red, a quarter less blue."""
     bands = [
-        band.point(lambda value, by=by: min(255, value * by)) for band, by in zip(picture.split(), (1.25, 1.0, 0.75))
+        band.point(lambda value, by=by: min(255, value * by))
+        for band, by in zip(picture.split(), (1.25, 1.0, 0.75), strict=True)
     ]
     return Image.merge("RGB", bands)
 
@@ -96,13 +98,14 @@ def run(*, images: int, repeat: int, sets: Sequence[str] | None = None) -> Resul
         repeat: draws of classes and images.
         sets: names of sets; None takes all.
     """
-    found = [photos for photos in find_sets(sets) if photos.name in ("grocery", "signdigits", "trashnet") or sets]
+    known = find_sets(SETS)
+    found = [photos for photos in known if sets is None or photos.name in sets]
     changes = [*CHANGES, "unknown classes", "another set"]
     rows: list[dict[str, str | float]] = []
     progress = Progress(len(found) * repeat)
     false, nights, late = 0, 0, dict.fromkeys(changes, 0.0)
-    for position, photos in enumerate(found):
-        stranger = found[(position + 1) % len(found)]
+    for photos in found:
+        stranger = known[([each.name for each in known].index(photos.name) + 1) % len(known)]
         archives = []
         for seed in range(repeat):
             archives.append(make_archive(photos, stranger, seed))
