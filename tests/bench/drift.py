@@ -25,6 +25,8 @@ SHOTS, UNKNOWN_RATE = 8, 0.05
 UNKNOWN_SHARE = 0.2
 REFERENCE, NIGHTLY, BEFORE, AFTER = 700, 50, 6, 10
 """Images of the reference and of a night; nights before a change, and those in which it is looked for."""
+CHANGED = 150
+"""Photographs that are changed, and embedded again."""
 CLEAN_NIGHTLY = {True: 4, False: 300}
 """Images of a night without a change, of an archive that grows by them and of one that is replaced by them."""
 GROWS = {True: "grows", False: "is replaced"}
@@ -82,7 +84,7 @@ class Archive:
                 return known(rng, count)
             if change in self.changed:
                 changed = self.changed[change]
-                return rows_of(changed, rng.choice(len(changed), count, replace=False))
+                return rows_of(changed, rng.choice(len(changed), min(count, len(changed)), replace=False))
             pool = self.other if change == "unknown classes" else self.strange
             unknown = round(UNKNOWN_SHARE * count)
             return join(known(rng, count - unknown), rows_of(pool, rng.choice(len(pool), unknown, replace=False)))
@@ -182,7 +184,7 @@ def make_archive(photos: PhotoSet, stranger: PhotoSet, seed: int) -> Archive:
     support = np.concatenate([known[labels[known] == label][:SHOTS] for label in classes])
     rest = known[~np.isin(known, support)]
     predict = _predictor(photos, classes, features[support], np.searchsorted(classes, labels[support]))
-    count = min(400, len(rest) - REFERENCE)
+    count = min(CHANGED, len(rest) - REFERENCE)
     paths = [path for path, _ in photo_paths(photos.name)]
     changed = {name: predict(_embed_changed([paths[row] for row in rest[-count:]], name)) for name in CHANGES}
     other = rng.permutation(np.flatnonzero(~np.isin(labels, classes)))
