@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -87,6 +88,61 @@ def retrain(
     result = turn.result(checked.job.name, rules_of(checked))
     show_turn(reporter, result)
     return result.to_json()
+
+
+@commands.add(example="fewshot drift job.toml --webhook https://example.org/alarms")
+def drift(
+    job: JobFile,
+    set_: Overrides = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Take the archive as it is now for the new reference, after an alarm.")
+    ] = False,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            help="URL that gets the result of an alarm as JSON, or $NAME of a variable that has it.",
+            metavar="URL",
+            show_default="drift.webhook of the job file",
+        ),
+    ] = None,
+    by: By = None,
+) -> JsonResult:
+    """Compare new images with those at promotion, and raise an alarm.
+
+    Images of the newest run that came since the classifier was promoted are compared with a sample of those that were
+    there: by their features, predicted classes and withheld labels. Nothing is embedded. A run that was compared is not
+    compared again; the first check keeps the reference if there is none.
+
+    The exit code is 3 on an alarm, unless drift.on_alarm says otherwise.
+    """
+    from ray_jobs.commands.registry_tables import show_drift
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.drift.report_drift import run_drift
+    from ray_jobs.job_file.reading import read_job, stop_if_any
+
+    reporter = Reporter()
+    checked, problems = read_job(job, set_ or ())
+    stop_if_any(problems)
+    with reporter.waiting("comparing new images with the reference"):
+        result = run_drift(checked, accept=accept, webhook=webhook)
+    show_drift(reporter, result)
+    if result.alarm and checked.drift is not None and checked.drift.on_alarm == "retrain":
+        _retrain_on_alarm(job, set_, by)
+    return result.to_json()
+
+
+def _retrain_on_alarm(job: Path, overrides: list[str] | None, by: str | None) -> None:
+    """Take a turn with a new sample of the archive."""
+    from ray_jobs.commands.registry_tables import show_turn
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.labels.label_ledger import user_name
+    from ray_jobs.retraining.retrain import retrain as take_turn
+    from ray_jobs.retraining.retrain import rules_of
+
+    checked = read_checked_job(job, [*(overrides or ()), "classifier.archive_sample=renew"], "classify")
+    reporter = Reporter()
+    turn = take_turn(checked, reporter, by=by or user_name())
+    show_turn(reporter, turn.result(checked.job.name, rules_of(checked)))
 
 
 @registry_commands.add(name="list", example="fewshot registry list runs/groceries")

@@ -1,4 +1,4 @@
-"""Tables of `registry`."""
+"""Tables of `registry`, `retrain` and `drift`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from rich.table import Table
 
 from ray_jobs.console.progress import Reporter
 from ray_jobs.console.sanitize import sanitized
+from ray_jobs.results.drift_result import DriftResult
 from ray_jobs.results.registry_results import (
     ListedVersion,
     PruneResult,
@@ -105,6 +106,16 @@ def show_pruning(reporter: Reporter, result: PruneResult) -> None:
     reporter.console.print(table)
     count = f"{len(result.folders):,} folder{'s' * (len(result.folders) != 1)}, {decimal(result.bytes)}"
     reporter.say(f"{goes}: {count}{'; nothing was changed' if result.dry_run else ''}")
+
+
+def show_drift(reporter: Reporter, result: DriftResult) -> None:
+    """Show what a comparison with the reference found."""
+    for sentence in result.sentences:
+        reporter.say(sentence, style="red" if sentence.startswith("ALARM") else None)
+    if result.page is not None:
+        reporter.say(f"page: {result.page}")
+    if result.webhook not in (None, "sent"):
+        reporter.say(f"webhook: {result.webhook}", style="yellow")
 
 
 def show_turn(reporter: Reporter, result: RetrainResult) -> None:

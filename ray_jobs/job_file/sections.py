@@ -640,6 +640,32 @@ class RetrainSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DriftSection:
+    """Section [drift]: when `fewshot drift` raises an alarm because new images are unlike those at promotion.
+
+    Without this section the defaults hold. An alarm needs a difference that chance does not explain and that matters.
+
+    Attributes:
+        alarms_a_year: Number of false alarms to expect in a year at most, however often images come.
+        auc: Smallest AUC at which new images count as different: the probability that a new image can be told from one
+            of the reference; 0.5 if they are alike.
+        change: Smallest change of a share that counts: of images unlike the reference, of predicted classes, or of
+            images without a label.
+        on_alarm: "fail": the command ends with exit code 3. "report": it ends as without an alarm. "retrain": it takes
+            a turn of `fewshot retrain`, with a new sample of the archive for methods that learn from it.
+        webhook: URL (http or https) that gets the result of an alarm as JSON, or "$NAME" for one that is in a variable
+            of the environment, so that no file holds it. Not set: none is called.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    alarms_a_year: Annotated[float, Field(gt=0, le=366, strict=True)] = 1.0
+    auc: Annotated[float, Field(ge=0.5, lt=1, strict=True)] = 0.6
+    change: OpenFraction = 0.05
+    on_alarm: Literal["fail", "report", "retrain"] = "fail"
+    webhook: Annotated[str, Field(pattern=r"^(https?://.+|\$[A-Za-z_][A-Za-z0-9_]*)$")] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSection:
     """Section [cluster]: where workers run, how many, and with what.
 
@@ -696,6 +722,7 @@ class Job:
     escalate: EscalateSection | None = None
     evaluate: EvaluateSection | None = None
     retrain: RetrainSection | None = None
+    drift: DriftSection | None = None
     storage: StorageSection = field(default_factory=StorageSection)
     cluster: ClusterSection = field(default_factory=ClusterSection)
     deploy: DeploySection | None = None

@@ -21,6 +21,7 @@ from tests.bench import (
     decode,
     device,
     diffusion,
+    drift,
     export,
     gpu,
     job,
@@ -57,6 +58,7 @@ RUN = {
     "split": split.run,
     "archive": archive.run,
     "audit": audit.run,
+    "drift": drift.run,
     "promotion": promotion.run,
     "reading": reading.run,
     "million": million.run,
@@ -85,6 +87,7 @@ IMAGES = {
     "split": 40,
     "archive": 1_000_000,
     "audit": 1000,
+    "drift": 200,
     "promotion": 1000,
     "reading": 4000,
     "million": 1_000_000,
@@ -105,7 +108,7 @@ SIZES = (
 LOG_COLUMNS = 200
 """Width of tables in a file or a pipe, where nothing is cut off."""
 Name = StrEnum("Name", list(RUN))
-BY_NAME = ("gpu", "suggestion", "suggestion_parts", "random_labels")
+BY_NAME = ("gpu", "drift", "suggestion", "suggestion_parts", "random_labels")
 """What takes a GPU, or labelled photographs."""
 ON_ANY_MACHINE = [name for name in Name if name not in BY_NAME]
 

@@ -63,7 +63,10 @@ def test_evidence_is_written_as_odds(log_evidence: float, text: str) -> None:
             RolledBack(version=1, former=2, is_automatic=True),
             "version 1 was restored automatically, in place of version 2",
         ),
-        (Confirmed(version=2, evidence=EVIDENCE), "the watch over version 2 and those before it ended; they did no harm"),
+        (
+            Confirmed(version=2, evidence=EVIDENCE),
+            "the watch over version 2 and those before it ended; they did no harm",
+        ),
         (Pruned(versions=(1,)), "the stored classifiers of version 1 were removed"),
         (Pruned(versions=(1, 3)), "the stored classifiers of versions 1, 3 were removed"),
     ],
