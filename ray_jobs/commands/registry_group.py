@@ -41,15 +41,22 @@ By = Annotated[
 
 
 @commands.add(example="fewshot retrain job.toml --set retrain.policy=superior", exit_codes=True)
-def retrain(job: JobFile, set_: Overrides = None, by: By = None) -> JsonResult:
+def retrain(
+    job: JobFile,
+    set_: Overrides = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Learn from refused labels too, and promote without asking the gate.")
+    ] = False,
+    by: By = None,
+) -> JsonResult:
     """Train on new labels, and put the new version into production if it may go.
 
     One turn of a loop that can run every night: it finds out which labels changed, trains if they did, compares the new
     version with production on labels that neither learned from, promotes it, rejects it or waits, and labels the
     archive with what is in production. Without any change it does nothing.
 
-    Labels that contradict production too much are not learned from: the new version is rejected, and their classes are
-    named. Every move is in the journal: fewshot registry list. Run the command again to resume.
+    Labels that contradict production too much are refused: nothing learns from them, and their classes are named.
+    Every move is in the journal: fewshot registry list. Run the command again to resume.
     """
     from ray_jobs.commands.registry_tables import show_turn
     from ray_jobs.commands.run_group import CHECKING
@@ -61,7 +68,7 @@ def retrain(job: JobFile, set_: Overrides = None, by: By = None) -> JsonResult:
     reporter = Reporter()
     with reporter.waiting(CHECKING):
         checked = read_checked_job(job, set_, "classify")
-    turn = take_turn(checked, reporter, by=by or user_name())
+    turn = take_turn(checked, reporter, by=by or user_name(), force=force)
     result = turn.result(checked.job.name, rules_of(checked))
     show_turn(reporter, result)
     return result.to_json()

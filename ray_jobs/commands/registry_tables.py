@@ -80,9 +80,13 @@ def show_diff(reporter: Reporter, result: VersionDiff) -> None:
 def show_turn(reporter: Reporter, result: RetrainResult) -> None:
     """Show what a turn decided, and what is in production."""
     if not result.steps:
-        reporter.say("no label and no setting changed since the last turn")
+        reporter.say("nothing to decide: no label and no setting changed since the last turn")
     for step in result.steps:
-        reporter.say(f"version {step.version}: {step.step}: {sanitized(step.why)}")
+        about = "labels" if step.version is None else f"version {step.version}"
+        style = "yellow" if step.step in ("refuse", "reject", "roll back") else None
+        reporter.say(f"{about}: {step.step}: {sanitized(step.why)}", style=style)
+    if result.refused:
+        reporter.say("correct or undo these labels (fewshot review), or accept them: fewshot retrain --force")
     for outlook in result.outlook:
         labels = "is not shown by any number of" if outlook.labels is None else f"takes about {outlook.labels:,}"
         reporter.say(f"to show a gain of {100 * outlook.gain:g} points {labels} labels")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ray_jobs.registry.journal import Journal
 from ray_jobs.registry.learned_labels import diff_labels, read_learned_labels
-from ray_jobs.registry.moves import Compared, JournalEntry, Pruned, Registered, Version
+from ray_jobs.registry.moves import Compared, JournalEntry, Pruned, Refused, Registered, Version
 from ray_jobs.registry.registry_state import RegistryState, state_of
 from ray_jobs.results.json_format import Json, to_plain
 from ray_jobs.results.registry_results import ListedVersion, RegistryList, VersionDetails, VersionDiff, VersionState
@@ -119,6 +119,8 @@ def _numbers(entry: JournalEntry) -> set[int | None]:
             return {number, against}
         case Pruned(versions=numbers):
             return set(numbers)
+        case Refused():
+            return set()
         case move:
             return {move.version, getattr(move, "former", None)}
 

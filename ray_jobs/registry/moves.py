@@ -11,6 +11,9 @@ from typing import ClassVar, Literal, TypeAlias
 
 from ray_jobs.results.json_format import JsonDocument, JsonValue
 
+EvidenceBasis = Literal["fresh labels", "held-back examples"]
+"""Labels that came after both versions; or examples that the twins of both did not learn from."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version(JsonValue):
@@ -25,6 +28,7 @@ class Version(JsonValue):
         classes: K names, in label order.
         backbone: identity of the backbone, see `ClipSpec.identity`.
         labels: digest of the labels that it learned from, which lie in `labels/<digest>.json` beside the journal.
+        settings: fingerprint of all else that it was trained with; with the same labels it is the same classifier.
         examples: number of examples that it learned from.
         held_out: number of examples on which its scores are calibrated.
         accuracy: expected accuracy on held-out examples, in [0, 1]; None where it is unknown.
@@ -40,6 +44,7 @@ class Version(JsonValue):
     classes: tuple[str, ...]
     backbone: Mapping[str, object] = field(hash=False)
     labels: str
+    settings: str
     examples: int
     held_out: int
     accuracy: float | None
@@ -58,6 +63,7 @@ class Evidence(JsonValue):
         log_evidence: natural logarithm of the evidence for the newer one.
         log_harm: natural logarithm of the evidence for the older one.
         log_needed: what either must reach.
+        basis: the images that both were compared on.
     """
 
     images: int
@@ -66,6 +72,7 @@ class Evidence(JsonValue):
     log_evidence: float
     log_harm: float
     log_needed: float
+    basis: EvidenceBasis = "fresh labels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +81,26 @@ class Registered(JsonValue):
 
     kind: Literal["registered"] = "registered"
     version: Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused(JsonValue):
+    """New labels contradict production too much: nothing learns from them until they are corrected or accepted.
+
+    Attributes:
+        labels: digest of all labels at that time, as `Version.labels`.
+        images: number of labels that were looked at.
+        agreeing: number of them that production would have given, too.
+        expected: number of them that its scores promise.
+        classes: the classes to look at, the most surprising first.
+    """
+
+    kind: Literal["refused"] = "refused"
+    labels: str
+    images: int
+    agreeing: int
+    expected: float
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +197,7 @@ class Pruned(JsonValue):
     versions: tuple[int, ...]
 
 
-Move: TypeAlias = Registered | Compared | Promoted | Rejected | RolledBack | Confirmed | Pruned
+Move: TypeAlias = Registered | Refused | Compared | Promoted | Rejected | RolledBack | Confirmed | Pruned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

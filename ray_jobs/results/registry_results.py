@@ -138,12 +138,12 @@ class TurnStep(JsonValue):
     """What a turn decided about a version.
 
     Attributes:
-        version: number of the version.
-        step: what was decided: train, promote, reject, hold, roll back or confirm.
+        version: number of the version; None where it is about labels.
+        step: what was decided: train, refuse, promote, reject, hold, roll back or confirm.
         why: in a sentence.
     """
 
-    version: int
+    version: int | None
     step: str
     why: str
 
@@ -172,6 +172,7 @@ class RetrainResult(JsonDocument):
         production: number of the version in production.
         candidate: number of the version that waits for labels; None if none does.
         watched: whether production goes back by itself on evidence of harm.
+        refused: whether labels wait that contradict production too much.
         outlook: of a candidate that waits.
         complete: whether every image has its prediction by production.
         images: number of images of the archive.
@@ -187,6 +188,7 @@ class RetrainResult(JsonDocument):
     production: int
     candidate: int | None
     watched: bool
+    refused: bool
     outlook: tuple[Outlook, ...]
     complete: bool
     images: int

@@ -24,6 +24,7 @@ def version(number: int, *, parent: int | None = None, labels: str = "0" * 16) -
         classes=("amber", "blue"),
         backbone={"model": "embedded"},
         labels=labels,
+        settings="5" * 16,
         examples=8 + number,
         held_out=8,
         accuracy=0.5,

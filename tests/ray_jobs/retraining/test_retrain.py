@@ -40,7 +40,7 @@ def label(place: Place, images: Iterable[int], labels: Mapping[int, str] | None 
         writer.writerow(["image", "label", "reason"])
         for number in images:
             name = (labels or {}).get(number, CLASSES[number % 3])
-            writer.writerow([f"photo_{number:03}.jpg", name, "review"])
+            writer.writerow([f"photo_{number:03}.jpg", name, "import"])
     assert fewshot("labels", "import", str(place.output), str(table), "--by", by).code == 0
 
 
