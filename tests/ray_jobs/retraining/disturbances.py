@@ -1,7 +1,7 @@
 """Disturb a command at a storage write: kill its process there, or let it wait while somebody else does something.
 
 The process counts its own writes, so a point is the same write however busy the machine is. Renewals of a lease, which
-depend on the time, are not counted.
+depend on the time, are not counted; nor is the check whether anything can be written, which writes nothing.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _disturbed(words: tuple[str, ...], how: str, point: int, notes: Path) -> Non
 
     def noted(store: Store, operation: str, path: str, action: Any) -> Any:
         nonlocal count
-        if operation not in WRITES or threading.current_thread().name == "lease":
+        if operation not in WRITES or not path or threading.current_thread().name == "lease":
             return retried(store, operation, path, action)
         with lock:
             count += 1

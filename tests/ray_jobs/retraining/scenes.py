@@ -96,7 +96,7 @@ def _promote_harm(project: Project) -> None:
 
 FIRST = Scene("the first turn", lambda project: None, ("registered", "promoted"))
 NEW_LABELS = Scene("promotes a version of new labels", _after(turn, _label(0, 9)), ("registered", "promoted"))
-ROLLS_BACK = Scene("rolls back by itself", _promote_harm, ("rolled back",))
+ROLLS_BACK = Scene("rolls back by itself", _promote_harm, ("rolled back", "registered"))
 FREEZES = Scene(
     "freezes a candidate", _after(lambda project: turn(project, SUPERIOR), _label(0, 9)), ("registered",), (SUPERIOR,)
 )
