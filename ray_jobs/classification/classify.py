@@ -397,7 +397,7 @@ class Classification:
         if self.audited is not None:
             of_audit = notice_of_new_images(self.store, self.audited, self.listing.parts(self.features))
         is_measured = archive is not None and archive.labels is not None
-        of_stored = STORED_BEFORE if is_measured and self.stored is not None else None
+        of_stored = STORED_BEFORE if is_measured and self.stored is not None and self.learned is None else None
         return (*filter(None, (*of_archive, of_test, of_audit, of_stored)), *of_examples, *self._training_notices())
 
     def _training_notices(self) -> Iterator[str]:

@@ -1,10 +1,11 @@
 """What the journal of a registry consists of: versions of a classifier, and what was done with them.
 
-`docs/retraining.md` says where they lie. Entries are only ever added.
+`docs/registry.md` specifies the format. Entries are only ever added.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
@@ -63,7 +64,10 @@ class Evidence(JsonValue):
         log_evidence: natural logarithm of the evidence for the newer one.
         log_harm: natural logarithm of the evidence for the older one.
         log_needed: what either must reach.
-        basis: the images that both were compared on.
+        basis: the images that both were compared on. On held-back examples a sign test decides, and no evidence.
+
+    Raises:
+        ValueError: a logarithm is not finite, which JSON does not have.
     """
 
     images: int
@@ -73,6 +77,11 @@ class Evidence(JsonValue):
     log_harm: float
     log_needed: float
     basis: EvidenceBasis = "fresh labels"
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be read back."""
+        if not all(map(math.isfinite, (self.log_evidence, self.log_harm, self.log_needed))):
+            raise ValueError(f"expected finite logarithms of evidence, got {self}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +137,7 @@ class Promoted(JsonValue):
         former: the one before it; None if there was none.
         is_watched: whether it goes back by itself as soon as there is evidence of harm.
         is_forced: whether a person decided so.
-        evidence: for it; None for the first one and for forced ones.
+        evidence: for it; None for the first one and where a person decided so.
     """
 
     kind: Literal["promoted"] = "promoted"
@@ -145,11 +154,13 @@ class Rejected(JsonValue):
 
     Attributes:
         version: the candidate.
-        evidence: against it; None where a check before it gave the reason.
+        is_forced: whether a person decided so.
+        evidence: against it; None where a check before it gave the reason, and where a person did it.
     """
 
     kind: Literal["rejected"] = "rejected"
     version: int
+    is_forced: bool = False
     evidence: Evidence | None = None
 
 
@@ -198,6 +209,17 @@ class Pruned(JsonValue):
 
 
 Move: TypeAlias = Registered | Refused | Compared | Promoted | Rejected | RolledBack | Confirmed | Pruned
+
+
+def is_by_hand(move: Move) -> bool:
+    """Return whether a person decided on a move, without or against the evidence."""
+    match move:
+        case Promoted(is_forced=is_forced) | Rejected(is_forced=is_forced):
+            return is_forced
+        case RolledBack(is_automatic=is_automatic):
+            return not is_automatic
+        case _:
+            return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

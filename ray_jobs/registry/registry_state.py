@@ -120,6 +120,8 @@ class RegistryState:
                 return replace(after, rejected=self.rejected | {former}, fell_back=True)
             case Rejected(version=number):
                 self.version(number)
+                if number == self.production:
+                    raise JobError([f"version {number} is in production and cannot be rejected; roll back instead"])
                 candidate = None if number == self.candidate else self.candidate
                 return replace(moved, candidate=candidate, rejected=self.rejected | {number})
             case Confirmed(version=number):
@@ -131,15 +133,21 @@ class RegistryState:
                     self.version(each)
                 return moved
             case Pruned(versions=numbers):
-                if kept := sorted(set(numbers) & self.needed):
+                if kept := sorted(set(numbers) & self.needed.keys()):
                     raise JobError([f"version {kept[0]} is needed and cannot be removed"])
                 return replace(moved, pruned=self.pruned | set(numbers))
 
     @property
-    def needed(self) -> frozenset[int]:
-        """Versions that must stay: production, the candidate, what a rollback restores, and all that are compared."""
-        numbers = {self.production, self.candidate, self.shadow, self.former, *self.watched}
-        return frozenset(number for number in numbers if number is not None)
+    def needed(self) -> dict[int, str]:
+        """Versions whose classifiers must stay, and why: what a move may bring back, and all that are compared."""
+        reasons = dict.fromkeys(self.watched, "watched")
+        places = {
+            self.shadow: "restored on evidence of harm",
+            self.former: "restored by a rollback",
+            self.candidate: "the candidate",
+            self.production: "in production",
+        }
+        return reasons | {number: why for number, why in places.items() if number is not None}
 
     def _with_labels(self, labels: str) -> RegistryState:
         return self if labels in self.label_sets else replace(self, label_sets=(*self.label_sets, labels))
