@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cluster import Storage, Store
@@ -51,36 +51,38 @@ class Project:
         place: its archive and examples.
         url: of the output.
         storage: how the output is reached.
+        sections: keys of the job file that are not the usual ones, by section.
     """
 
     place: Place
     url: str
     storage: Storage = DEFAULT_STORAGE
+    sections: Mapping[str, dict[str, object]] = field(default_factory=dict)
 
     @classmethod
     def fill(cls, place: Place, *, images: int = 90, shots: int = 5, **changes: dict[str, object]) -> Project:
         """Write archive, examples and job file of a project that learns from its ledger, by GDA."""
         place.fill(images=images, shots=shots)
-        return cls(place, str(place.output)).with_job(**changes)
+        return cls(place, str(place.output), sections=changes).with_job()
 
-    def with_job(self, **changes: dict[str, object]) -> Project:
+    def with_job(self) -> Project:
         """Write the job file."""
+        reached = {"endpoint": self.storage.endpoint} if self.storage.endpoint else {}
         sections: dict[str, dict[str, object]] = {
             "job": {"output": self.url},
             "archive": {"shard_images": 46},
             "support": {"labels": True},
             "classifier": {"method": "gda"},
-            "storage": {"lease_s": LEASE_S},
+            "storage": {"lease_s": LEASE_S, **reached},
         }
-        for name, keys in changes.items():
+        for name, keys in self.sections.items():
             sections[name] = sections.get(name, {}) | keys
         self.place.write_job(**sections)
         return self
 
-    def at(self, url: str, storage: Storage, **changes: dict[str, object]) -> Project:
+    def at(self, url: str, storage: Storage = DEFAULT_STORAGE) -> Project:
         """Return the same project with another output, whose job file it writes."""
-        reached = {"endpoint": storage.endpoint} if storage.endpoint else {}
-        return replace(self, url=url, storage=storage).with_job(storage={"lease_s": LEASE_S, **reached}, **changes)
+        return replace(self, url=url, storage=storage).with_job()
 
     @property
     def job(self) -> Path:
