@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,11 +135,12 @@ def _rows(store: Store, paths: list[str]) -> int:
     return sum(pq.ParquetFile(io.BytesIO(store.get(path))).metadata.num_rows for path in paths)
 
 
-def from_scratch(project: Project, output: str) -> Project:
-    """Train from the present labels in an output that has nothing else, and label the archive."""
+def from_scratch(project: Project, output: str, *, keeps: Sequence[str] = ("labels",)) -> Project:
+    """Train from the present labels in an output that has nothing else but some folders, and label the archive."""
     fresh = project.at(output)
-    for path in project.store.list("labels"):
-        fresh.store.put(path, project.store.get(path))
+    for folder in keeps:
+        for path in project.store.list(folder):
+            fresh.store.put(path, project.store.get(path))
     outcome = fresh.turn()
     assert outcome.code == 0, outcome.messages
     return fresh
