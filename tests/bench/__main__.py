@@ -28,6 +28,7 @@ from tests.bench import (
     large,
     lora,
     million,
+    nights,
     overhead,
     pipeline,
     precision,
@@ -60,6 +61,7 @@ RUN = {
     "audit": audit.run,
     "drift": drift.run,
     "promotion": promotion.run,
+    "nights": nights.run,
     "reading": reading.run,
     "million": million.run,
     "search": search.run,
@@ -89,6 +91,7 @@ IMAGES = {
     "audit": 1000,
     "drift": 200,
     "promotion": 1000,
+    "nights": 40,
     "reading": 4000,
     "million": 1_000_000,
     "search": 1_000_000,
@@ -102,13 +105,13 @@ IMAGES = {
     "gpu": 8192,
 }
 SIZES = (
-    "Size of each benchmark, in what it counts: images, units, time-steps, replays or projects. Gates are set for the"
-    f" default ({', '.join(f'{name} {size:,}' for name, size in IMAGES.items())})."
+    "Size of each benchmark, in what it counts: images, units, time-steps, replays, projects or classes. Gates are set"
+    f" for the default ({', '.join(f'{name} {size:,}' for name, size in IMAGES.items())})."
 )
 LOG_COLUMNS = 200
 """Width of tables in a file or a pipe, where nothing is cut off."""
 Name = StrEnum("Name", list(RUN))
-BY_NAME = ("gpu", "drift", "suggestion", "suggestion_parts", "random_labels")
+BY_NAME = ("gpu", "drift", "nights", "suggestion", "suggestion_parts", "random_labels")
 """What takes a GPU, or labelled photographs."""
 ON_ANY_MACHINE = [name for name in Name if name not in BY_NAME]
 
