@@ -133,6 +133,9 @@ def show_turn(reporter: Reporter, result: RetrainResult) -> None:
         reporter.say(f"to show a gain of {100 * outlook.gain:g} points {labels} labels")
     watched = ", watched: it goes back on evidence of harm" if result.watched else ""
     reporter.say(f"in production: version {result.production}{watched}")
+    if result.churn is not None:
+        flipped, images = result.churn.flipped, result.churn.images
+        reporter.say(f"{flipped:,} of {images:,} labels changed since the version before: {result.churn.page}")
     done = {"nothing": "all labelled before", "everything": "labelled anew", "rest": "labelled as far as needed"}
     reporter.say(f"{result.images:,} images, {done.get(result.did, 'labelled as far as needed')}: {result.run}")
 

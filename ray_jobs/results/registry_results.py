@@ -228,6 +228,21 @@ class Outlook(JsonValue):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChurnSummary(JsonValue):
+    """How labels changed since the version that was in production before.
+
+    Attributes:
+        images: number of images that were compared.
+        flipped: number of them with another class.
+        page: URL of the page that shows them.
+    """
+
+    images: int
+    flipped: int
+    page: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainResult(JsonDocument):
     """What one turn of `fewshot retrain` did.
 
@@ -245,6 +260,7 @@ class RetrainResult(JsonDocument):
         did: how much of the archive was labelled anew: everything, the rest or nothing.
         run: URL of the run by production.
         report: URL of its report.
+        churn: labels that changed since the version before; None where there is none.
     """
 
     format_version: ClassVar[int] = 1
@@ -261,3 +277,4 @@ class RetrainResult(JsonDocument):
     did: str
     run: str
     report: str | None
+    churn: ChurnSummary | None = None

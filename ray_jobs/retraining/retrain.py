@@ -32,7 +32,8 @@ from ray_jobs.registry.moves import (
     Version,
 )
 from ray_jobs.registry.registry_state import RegistryState
-from ray_jobs.results.registry_results import Outlook, RetrainResult, TurnStep
+from ray_jobs.results.registry_results import ChurnSummary, Outlook, RetrainResult, TurnStep
+from ray_jobs.retraining.after_labelling import look_back
 from ray_jobs.retraining.evidence_source import EvidenceSource
 from ray_jobs.retraining.fresh_labels import ComparedVersion, FreshLabel, LabelComparison, compare, fresh_for
 from ray_jobs.retraining.label_nights import Night, check_nights, new_labels_by_night
@@ -82,6 +83,7 @@ class Turn:
         finished: the classification by production.
         comparison: of a candidate that waits with production; None without one.
         refused: whether labels wait that were refused.
+        churn: labels that changed since the version before; None where there is none.
     """
 
     decisions: tuple[tuple[int | None, Decision], ...]
@@ -90,6 +92,7 @@ class Turn:
     finished: FinishedClassification
     comparison: LabelComparison | None = None
     refused: bool = False
+    churn: ChurnSummary | None = None
 
     def result(self, job: str, rules: Rules) -> RetrainResult:
         """Return what the command prints."""
@@ -109,6 +112,7 @@ class Turn:
             did=self.finished.did,
             run=self.finished.run.url,
             report=self.finished.report,
+            churn=self.churn,
         )
 
 
@@ -191,6 +195,7 @@ class _OneTurn:
 
     def carry_out(self) -> Turn:
         self.state = self.journal.state()
+        before = self.state.production
         if self.state.shadow is not None:
             self._decide_watch()
         if self.state.candidate is not None:
@@ -199,8 +204,10 @@ class _OneTurn:
             self._train()
             self._decide_candidate()
         finished = self._relabel()
+        is_promoted = self.state.production != before
+        churn = look_back(self.journal, finished, self.reporter, is_promoted=is_promoted)
         refused = bool(self._refused)
-        return Turn(tuple(self.decisions), self.trained, self.state, finished, self.comparison, refused)
+        return Turn(tuple(self.decisions), self.trained, self.state, finished, self.comparison, refused, churn)
 
     @cached_property
     def labels(self) -> LearnedLabels:
