@@ -55,8 +55,11 @@ By = Annotated[
 def retrain(
     job: JobFile,
     set_: Overrides = None,
+    accept_labels: Annotated[
+        bool, typer.Option("--accept-labels", help="Learn from labels that would be refused, too.")
+    ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Learn from refused labels too, and promote without asking the gate.")
+        bool, typer.Option("--force", help="Accept all labels, and promote what is trained without asking the gate.")
     ] = False,
     by: By = None,
 ) -> JsonResult:
@@ -73,13 +76,14 @@ def retrain(
     from ray_jobs.commands.run_group import CHECKING
     from ray_jobs.console.progress import Reporter
     from ray_jobs.labels.label_ledger import user_name
+    from ray_jobs.retraining.retrain import Acceptance, rules_of
     from ray_jobs.retraining.retrain import retrain as take_turn
-    from ray_jobs.retraining.retrain import rules_of
 
     reporter = Reporter()
+    acceptance: Acceptance = "force" if force else "labels" if accept_labels else "gate"
     with reporter.waiting(CHECKING):
         checked = read_checked_job(job, set_, "classify")
-    turn = take_turn(checked, reporter, by=by or user_name(), force=force)
+    turn = take_turn(checked, reporter, by=by or user_name(), acceptance=acceptance)
     result = turn.result(checked.job.name, rules_of(checked))
     show_turn(reporter, result)
     return result.to_json()

@@ -116,7 +116,7 @@ def show_turn(reporter: Reporter, result: RetrainResult) -> None:
         style = "yellow" if step.step in ("refuse", "reject", "roll back") else None
         reporter.say(f"{about}: {step.step}: {sanitized(step.why)}", style=style)
     if result.refused:
-        reporter.say("correct or undo these labels (fewshot review), or accept them: fewshot retrain --force")
+        reporter.say("correct or undo these labels (fewshot review), or accept them: fewshot retrain --accept-labels")
     for outlook in result.outlook:
         labels = "is not shown by any number of" if outlook.labels is None else f"takes about {outlook.labels:,}"
         reporter.say(f"to show a gain of {100 * outlook.gain:g} points {labels} labels")

@@ -621,19 +621,20 @@ class RetrainSection:
         margin: Loss of accuracy that "not-worse" tolerates, as a share: 0.02 is two points.
         alpha: Probability with which a version that is not better is promoted, and with which a good one is taken back;
             of the first candidate after each promotion, later ones share as much again.
-        watch_labels: Number of labels after which a watch without evidence of harm ends.
+        watch_labels: Number of labels that came to a version or later ones, after which the watch over it ends if there
+            is no evidence of harm.
         hold_labels: Number of labels after which a new version that is not decided yet is replaced by one that learns
             from them.
         evidence: "all": labels of audits and of imported tables; what is shown holds for images like these. "audit":
-            those of audits, weighted by how they were drawn; what is shown holds for the archive. Labels of images that
-            were chosen by predictions, as in review, are never evidence.
+            those of audits; what is shown holds for the archive. Labels of images that were chosen by predictions, as
+            in review, are never evidence.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     policy: Literal["superior", "not-worse", "watchful"] = "watchful"
     margin: OpenFraction = 0.02
     alpha: OpenFraction = 0.05
-    watch_labels: Count = 500
+    watch_labels: Count = 2_000
     hold_labels: Count = 2_000
     evidence: Literal["all", "audit"] = "all"
 

@@ -31,9 +31,9 @@ def move_sentence(move: Move) -> str:
         case Registered(version=version):
             beside = "" if version.parent is None else f", beside version {version.parent} in production"
             return f"version {version.number} was trained{beside}"
-        case Refused(images=images, agreeing=agreeing, expected=expected, classes=classes):
+        case Refused(days=days, images=images, agreeing=agreeing, expected=expected, classes=classes):
             counts = f"production agrees with {agreeing:,} of {images:,}, and expected {expected:,.0f}"
-            return f"new labels were refused: {counts}; look at {', '.join(classes)}"
+            return f"new labels ({', '.join(days)}) were refused: {counts}; look at {', '.join(classes)}"
         case Compared(version=number, against=against):
             return f"version {number} was compared with version {against}; nothing was moved"
         case Promoted(version=number, former=former, is_watched=is_watched):
@@ -45,7 +45,7 @@ def move_sentence(move: Move) -> str:
         case RolledBack(version=number, former=former):
             return f"version {number} was restored{how or ' automatically'}, in place of version {former}"
         case Confirmed(version=number):
-            return f"the watch over version {number} ended, and it stays"
+            return f"the watch over version {number} and those before it ended; they did no harm"
         case Pruned(versions=numbers):
             versions = f"version{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
             return f"the stored classifiers of {versions} were removed"

@@ -17,6 +17,7 @@ from rich.console import Console
 from tests.bench import (
     archive,
     audit,
+    churn,
     decode,
     device,
     diffusion,
@@ -64,6 +65,7 @@ RUN = {
     "suggestion_parts": suggestion.run_parts,
     "random_labels": random_labels.run,
     "report": report.run,
+    "churn": churn.run,
     "review": review.run,
     "export": export.run,
     "gpu": gpu.run,
@@ -91,6 +93,7 @@ IMAGES = {
     "suggestion_parts": 100_000,
     "random_labels": 100_000,
     "report": 1_000_000,
+    "churn": 1_000_000,
     "review": 1_000_000,
     "export": 1_000_000,
     "gpu": 8192,
