@@ -31,9 +31,9 @@ def move_sentence(move: Move) -> str:
         case Registered(version=version):
             beside = "" if version.parent is None else f", beside version {version.parent} in production"
             return f"version {version.number} was trained{beside}"
-        case Refused(images=images, agreeing=agreeing, expected=expected, classes=classes):
+        case Refused(days=days, images=images, agreeing=agreeing, expected=expected, classes=classes):
             counts = f"production agrees with {agreeing:,} of {images:,}, and expected {expected:,.0f}"
-            return f"new labels were refused: {counts}; look at {', '.join(classes)}"
+            return f"new labels ({', '.join(days)}) were refused: {counts}; look at {', '.join(classes)}"
         case Compared(version=number, against=against):
             return f"version {number} was compared with version {against}; nothing was moved"
         case Promoted(version=number, former=former, is_watched=is_watched):

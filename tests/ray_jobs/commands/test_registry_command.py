@@ -5,19 +5,39 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import shlex
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from cluster import Store
 from cluster.storage.objects import LocalObjects
 from ray_jobs.commands.app import app
 from ray_jobs.registry.learned_labels import LearnedLabels
-from ray_jobs.registry.moves import Promoted, Registered
+from ray_jobs.registry.moves import (
+    Compared,
+    Confirmed,
+    Evidence,
+    EvidenceBasis,
+    JournalEntry,
+    Move,
+    Promoted,
+    Pruned,
+    Refused,
+    Registered,
+    Rejected,
+    RolledBack,
+)
+from ray_jobs.results.registry_results import VersionState
 from tests.ray_jobs.commands.test_startup import bytecode, cpu_s, imported
 from tests.ray_jobs.commands.test_startup import run as start
 from tests.ray_jobs.registry.registered import EVIDENCE, open_local, version
+from tests.sources import ROOT
 
 __all__ = ["bytecode"]
 
@@ -156,3 +176,26 @@ def test_an_output_without_a_registry_and_unknown_jobs_are_told(output: str, tmp
     journal.store.put("registry/fruit/journal/000001.json", b"{}")
     several = run("list", output)
     assert "has registries of the jobs fruit, groceries: name one with --job" in several.stderr
+
+
+PAGE = (ROOT / "docs" / "registry.md").read_text(encoding="utf-8")
+
+
+def test_the_documented_commands_exist_and_parse() -> None:
+    group = get_command(app).commands["registry"]  # type: ignore[attr-defined]
+    shown = [shlex.split(line)[1:] for line in re.findall(r"^\$ (fewshot .*)$", PAGE, re.M)]
+    assert {words[1] for words in shown} == set(group.commands)
+    for words in shown:
+        assert words[0] == "registry"
+        group.commands[words[1]].make_context(words[1], words[2:])
+
+
+def test_the_page_names_all_that_a_journal_consists_of() -> None:
+    named = set(re.findall(r"`([a-z_ ]+)`", PAGE))
+    kinds = (Registered, Refused, Compared, Promoted, Rejected, RolledBack, Confirmed, Pruned)
+    assert set(get_args(Move)) == set(kinds)
+    for kind in (*kinds, Evidence, JournalEntry):
+        assert {item.name for item in fields(kind)} - {"kind"} <= named, kind.__name__
+    assert {item.default for kind in kinds for item in fields(kind) if item.name == "kind"} <= named
+    assert set(get_args(VersionState)) <= named
+    assert all(basis in PAGE for basis in get_args(EvidenceBasis))

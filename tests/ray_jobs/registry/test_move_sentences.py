@@ -46,8 +46,8 @@ def test_evidence_is_written_as_odds(log_evidence: float, text: str) -> None:
         (Registered(version=version(1)), "version 1 was trained"),
         (Registered(version=version(2, parent=1)), "version 2 was trained, beside version 1 in production"),
         (
-            Refused(labels="0", days=("2026-11-30",), images=40, agreeing=22, expected=34.6, classes=("amber", "blue")),
-            "new labels were refused: production agrees with 22 of 40, and expected 35; look at amber, blue",
+            Refused(labels="0", days=("2026-11-30",), images=40, agreeing=22, expected=34.6, classes=("amber",)),
+            "new labels (2026-11-30) were refused: production agrees with 22 of 40, and expected 35; look at amber",
         ),
         (Compared(version=2, against=1, evidence=EVIDENCE), "version 2 was compared with version 1; nothing was moved"),
         (Promoted(version=1, former=None), "version 1 was promoted"),
