@@ -67,7 +67,7 @@ def test_the_page_shows_every_changed_image_with_both_labels(tmp_path: Path) -> 
         (_, old, one), (_, new, other) = sides
         assert ([when for when, *_ in sides], one, other) == (["before", "now"], "0.88", "0.50")
         assert TURNED[old] == new
-        assert thumbnail(PICTURES[key], side=96) in unescape(card)
+        assert f'src="{thumbnail(PICTURES[key], side=96)}"' in unescape(card)
     assert "<h1>6 of 8 labels changed (75.0 %)</h1>" in html
     assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == ["index.html"]
     assert html.index("Which labels changed") < html.index("Some of the changed images") < html.index("Class by class")

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from ray_jobs.churn import churn_counts, churn_report, paired_rows, read_churn, 
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.labels.label_ledger import new_label, open_ledger
+from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.layout import CHURN, CHURN_PAGE, LABELS
 from ray_jobs.results.churn_result import Churn, ClassChurn, FlippedPair, KnownFlips, StatusChange
 from ray_jobs.results.json_format import NewerFormatError
@@ -30,7 +32,7 @@ RENAMED = {"amber": "gold"}
 
 def outcome(each: Row, renamed: dict[str, str] | None = None) -> str:
     label = each["label"]
-    return each["status"] if label is None else (renamed or {}).get(label, label)
+    return str(each["status"] if label is None else (renamed or {}).get(label, label))
 
 
 def counted_plainly(before: list[Row], after: list[Row], renamed: dict[str, str]) -> dict[str, Any]:
@@ -229,8 +231,12 @@ def test_parts_that_both_runs_share_are_read_once(tmp_path: Path, monkeypatch: p
     former = runs.write(FORMER, in_shards(rows, 2), number=1)
     present = runs.write(PRESENT, in_shards(rows, 2), number=1)
     read: list[str] = []
-    view = paired_rows.view_table
-    monkeypatch.setattr(paired_rows, "view_table", lambda *args, **named: read.append(args[1]) or view(*args, **named))
+
+    def view(store: Store, part: str, *, columns: list[str]) -> pa.Table:
+        read.append(part)
+        return view_table(store, part, columns=columns)
+
+    monkeypatch.setattr(paired_rows, "view_table", view)
     assert write_churn(former, present).images == 8
     assert sorted(read) == sorted(present.prediction_parts())
 

@@ -31,8 +31,8 @@ def with_registry(runs: TwoRuns, labels: Mapping[int, Mapping[str, tuple[str, ..
     for number, of_content in labels.items():
         classes = tuple(sorted({name for names in of_content.values() for name in names}))
         digest = LearnedLabels(classes, of_content).put(journal.store, journal.folder)
-        move = Registered(version=version(number, labels=digest))
-        state = journal.append(move, by="ann", why="a night", after=state)
+        registered = Registered(version=version(number, labels=digest))
+        state = journal.append(registered, by="ann", why="a night", after=state)
     for number in promoted:
         move = Promoted(version=number, former=state.production)
         state = journal.append(move, by="ann", why="better", after=state)
@@ -48,8 +48,8 @@ def page_of(runs: TwoRuns) -> str:
     return unescape(html.replace("<wbr>", "").replace("<bdi>", "").replace("</bdi>", "").replace("\u00a0", " "))
 
 
-def find(runs: TwoRuns, version: str, **named: Run) -> Run:
-    return find_run(f"{runs.store.root}{version}", DEFAULT_STORAGE, **named)
+def find(runs: TwoRuns, version: str, like: Run | None = None) -> Run:
+    return find_run(f"{runs.store.root}{version}", DEFAULT_STORAGE, like=like)
 
 
 def test_classes_that_the_labels_of_versions_tell_are_renamed(tmp_path: Path) -> None:
