@@ -30,6 +30,7 @@ from ray_jobs.inputs.examples import (
 )
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.inputs.validation_examples import validation_labels
+from ray_jobs.job_file.command_needs import ScheduledCommand
 from ray_jobs.job_file.limits import shortened
 from ray_jobs.job_file.reading import STAND_INS
 from ray_jobs.job_file.sections import EscalateSection, Job, SupportSection
@@ -328,3 +329,10 @@ def _problem(where: str, attempt: Callable[[], object]) -> str | None:
     except PROBLEMS as error:
         return f"{where}: {error}"
     return None
+
+
+def scheduled_command_problems(job: Job, command: ScheduledCommand) -> list[str]:
+    """Return what a command would refuse when it runs, as it says it, beyond what is checked of every job."""
+    if command == "retrain" and job.classifier.from_ is not None:
+        return ["[classifier] from: retrain trains a classifier; remove the key, or use classify"]
+    return []

@@ -157,6 +157,7 @@ class Classification:
         nodes: lists the nodes of the job's cluster, as they were when they were first asked for.
         validation: the images to choose hyperparameters on; None chooses inside the examples.
         unknown: the test of images of no class; None tests no image.
+        learned: references of the examples that the stored classifier learned from; None where that is not known.
     """
 
     job: Job
@@ -168,14 +169,16 @@ class Classification:
     nodes: ListNodes
     validation: Examples | None = None
     unknown: UnknownPlan | None = None
+    learned: frozenset[str] | None = None
 
     @classmethod
-    def from_job(cls, job: Job, *, may_guess: bool = False) -> Classification:
+    def from_job(cls, job: Job, *, may_guess: bool = False, learned: frozenset[str] | None = None) -> Classification:
         """Read the examples and list the archive; nothing is embedded.
 
         Args:
             job: the job file.
             may_guess: take a cluster that does not respond for one without GPUs, where the precision depends on it.
+            learned: see the attributes.
 
         Raises:
             JobError: [archive] or [support] is missing, or the stored classifier is, or does not fit.
@@ -197,7 +200,7 @@ class Classification:
         needs_examples = stored is None or job.escalate is not None
         support, validation = _examples(job, store, stored) if needs_examples else (None, None)
         unknown = plan_unknown(job.classifier, support, stored)
-        return cls(job, store, source, list_archive(source), support, stored, nodes, validation, unknown)
+        return cls(job, store, source, list_archive(source), support, stored, nodes, validation, unknown, learned)
 
     @property
     def ledger(self) -> Ledger:
@@ -263,15 +266,21 @@ class Classification:
     def learned_from(self) -> tuple[str, ...]:
         """Keys of images of the archive that are examples: nothing is measured with them.
 
-        Of a stored classifier nobody knows them, but a job that names a ledger of labels had it learn from that.
+        Of a stored classifier that is not of a registry nobody knows them, but a job that names a ledger of labels had
+        it learn from that.
         """
         archive, section = self.job.archive, self.job.support
-        if archive is None or section is None or (self.support is None and not section.labels):
+        if archive is None or section is None:
+            return ()
+        if self.support is None and self.learned is None and not section.labels:
             return ()
         if self.support is not None:
             return learned_images(self.support.labels, archive, self.source)
         ledger = learned_ledger(self.job, self.store)
-        return learned_images(support_labels(section, self.store.storage, ledger=ledger), archive, self.source)
+        examples = support_labels(section, self.store.storage, ledger=ledger)
+        if self.learned is not None:
+            examples = examples.only(self.learned)
+        return learned_images(examples, archive, self.source)
 
     @cached_property
     def labels(self) -> str:
@@ -388,7 +397,7 @@ class Classification:
         if self.audited is not None:
             of_audit = notice_of_new_images(self.store, self.audited, self.listing.parts(self.features))
         is_measured = archive is not None and archive.labels is not None
-        of_stored = STORED_BEFORE if is_measured and self.stored is not None else None
+        of_stored = STORED_BEFORE if is_measured and self.stored is not None and self.learned is None else None
         return (*filter(None, (*of_archive, of_test, of_audit, of_stored)), *of_examples, *self._training_notices())
 
     def _training_notices(self) -> Iterator[str]:
@@ -602,12 +611,13 @@ def _needs_dense(job: Job, stored: ClassifierRef | None) -> bool:
     return "dense" in needs_of(job.classifier.method, job.classifier.hyperparameters)
 
 
-def classify(job: Job, reporter: Reporter) -> FinishedClassification:
+def classify(job: Job, reporter: Reporter, *, learned: frozenset[str] | None = None) -> FinishedClassification:
     """Label every image of an archive.
 
     Args:
         job: a job file with [archive], and [support] or a stored classifier.
         reporter: shows the progress.
+        learned: see `Classification`.
 
     Returns:
         with the metrics, which also lie in the run's folder; `metrics.complete` says whether every unit is done.
@@ -619,7 +629,7 @@ def classify(job: Job, reporter: Reporter) -> FinishedClassification:
         ClusterError: storage or workers fail as a whole. Run again to resume.
     """
     with reporter.waiting("reading the examples and listing the archive"):
-        work = Classification.from_job(job)
+        work = Classification.from_job(job, learned=learned)
     if (metrics := work.finished()) is not None:
         reporter.say(f"nothing to do: {work.store.url(work.run)} is complete")
         _renew_places(work)

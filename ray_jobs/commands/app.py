@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from ray_jobs.commands import cluster_group, label_group, look_group, registry_group, run_group
+from ray_jobs.commands import cluster_group, label_group, look_group, registry_group, run_group, schedule_group
 from ray_jobs.commands.command_group import EXIT_CODES, SOME_FAILED, WRONG, Program
 from ray_jobs.console.interrupts import install_handlers
 from ray_jobs.console.sanitize import configure_logging, sanitized
@@ -23,6 +23,7 @@ GROUPS = (
     look_group.commands,
     label_group.commands,
     registry_group.commands,
+    schedule_group.commands,
     cluster_group.commands,
 )
 """In the order of the help text."""

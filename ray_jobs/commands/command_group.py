@@ -60,12 +60,12 @@ class CommandGroup:
 
     def add(
         self, *, example: str, exit_codes: bool = False, name: str | None = None
-    ) -> Callable[[Callable[P, JsonResult]], Callable[P, None]]:
+    ) -> Callable[[Callable[P, JsonResult | str]], Callable[P, None]]:
         """Add a function as a command whose result is JSON.
 
         The function returns the result and shows it to people on stderr. The JSON goes to stdout unless that is a
         terminal. The exit code is 1 if the result says that the work is not `complete`, or `too_many_unreadable`, and
-        3 if it `fails` on an alarm.
+        3 if it `fails` on an alarm. A command that can also write text returns that as it is, for stdout.
 
         Args:
             example: command line that ends the help text.
@@ -76,11 +76,14 @@ class CommandGroup:
             a decorator; the function's docstring is the help text.
         """
 
-        def decorate(function: Callable[P, JsonResult]) -> Callable[P, None]:
+        def decorate(function: Callable[P, JsonResult | str]) -> Callable[P, None]:
             @wraps(function)
             def command(*args: P.args, **kwargs: P.kwargs) -> None:
                 with errors_as_exit_codes(), loading(), redirect_stdout(sys.stderr):  # Ray reports losses on stdout.
                     result = function(*args, **kwargs)
+                if isinstance(result, str):
+                    sys.stdout.write(result)
+                    raise typer.Exit(DONE)
                 if not sys.stdout.isatty():
                     sys.stdout.write(format_result(_without_nan(result), os.environ))
                 raise typer.Exit(_exit_code(result))

@@ -42,15 +42,22 @@ By = Annotated[
 
 
 @commands.add(example="fewshot retrain job.toml --set retrain.policy=superior", exit_codes=True)
-def retrain(job: JobFile, set_: Overrides = None, by: By = None) -> JsonResult:
+def retrain(
+    job: JobFile,
+    set_: Overrides = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Learn from refused labels too, and promote without asking the gate.")
+    ] = False,
+    by: By = None,
+) -> JsonResult:
     """Train on new labels, and put the new version into production if it may go.
 
     One turn of a loop that can run every night: it finds out which labels changed, trains if they did, compares the new
     version with production on labels that neither learned from, promotes it, rejects it or waits, and labels the
     archive with what is in production. Without any change it does nothing.
 
-    Labels that contradict production too much are not learned from: the new version is rejected, and their classes are
-    named. Every move is in the journal: fewshot registry list. Run the command again to resume.
+    Labels that contradict production too much are refused: nothing learns from them, and their classes are named.
+    Every move is in the journal: fewshot registry list. Run the command again to resume.
     """
     from ray_jobs.commands.registry_tables import show_turn
     from ray_jobs.commands.run_group import CHECKING
@@ -62,7 +69,7 @@ def retrain(job: JobFile, set_: Overrides = None, by: By = None) -> JsonResult:
     reporter = Reporter()
     with reporter.waiting(CHECKING):
         checked = read_checked_job(job, set_, "classify")
-    turn = take_turn(checked, reporter, by=by or user_name())
+    turn = take_turn(checked, reporter, by=by or user_name(), force=force)
     result = turn.result(checked.job.name, rules_of(checked))
     show_turn(reporter, result)
     return result.to_json()
@@ -180,7 +187,7 @@ def promote(output: Output, version: Number, why: Why, job: Job = None, by: By =
     from ray_jobs.labels.label_ledger import user_name
     from ray_jobs.registry.changes import promote as move
 
-    return _told(move(_journal(output, job), version, by=by or user_name(), why=why))
+    return _shown(move(_journal(output, job), version, by=by or user_name(), why=why))
 
 
 @registry_commands.add(example="fewshot registry rollback runs/groceries --why harm")
@@ -207,13 +214,26 @@ def rollback(
     from ray_jobs.labels.label_ledger import user_name
     from ray_jobs.registry.changes import roll_back
 
-    return _told(roll_back(_journal(output, job), to, by=by or user_name(), why=why))
+    return _shown(roll_back(_journal(output, job), to, by=by or user_name(), why=why))
 
 
-@registry_commands.add(example="fewshot registry prune runs/groceries --keep 5")
+@registry_commands.add(example='fewshot registry reject runs/groceries 3 --why "waited long enough"')
+def reject(output: Output, version: Number, why: Why, job: Job = None, by: By = None) -> JsonResult:
+    """Drop a candidate by hand, without waiting for evidence.
+
+    The journal says that it was forced, by whom, and why. Its labels are not learned from again until one changes.
+    """
+    from ray_jobs.labels.label_ledger import user_name
+    from ray_jobs.registry.changes import reject as move
+
+    return _shown(move(_journal(output, job), version, by=by or user_name(), why=why))
+
+
+@registry_commands.add(example="fewshot registry prune runs/groceries --keep 5 --dry-run")
 def prune(
     output: Output,
     keep: Annotated[int, typer.Option(min=1, help="Versions that were in production to keep.")] = 5,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and change nothing.")] = False,
     why: Annotated[str, typer.Option("--why", help="Reason, for the journal.", metavar="TEXT")] = "no longer needed",
     job: Job = None,
     by: By = None,
@@ -221,12 +241,24 @@ def prune(
     """Remove stored classifiers that nothing needs.
 
     Production, the candidate, what a rollback restores, the newest versions that were in production, and classifiers of
-    runs that are in the output stay. So do the entries of the journal, and the labels of every version.
+    runs and other registries of the output stay. So do the entries of the journal, and the labels of every version.
     """
+    from ray_jobs.commands.registry_tables import show_pruning
+    from ray_jobs.console.progress import Reporter
     from ray_jobs.labels.label_ledger import user_name
-    from ray_jobs.registry.changes import prune as remove
+    from ray_jobs.registry.pruning import prune as remove
 
-    return _told(remove(_journal(output, job), keep=keep, by=by or user_name(), why=why))
+    reporter, who = Reporter(), by or user_name()
+    result = remove(
+        _journal(output, job),
+        keep=keep,
+        by=who,
+        why=why,
+        dry_run=dry_run,
+        on_wait=lambda owner: reporter.say(f"waiting for {owner}, which retrains or prunes"),
+    )
+    show_pruning(reporter, result)
+    return result.to_json()
 
 
 def _journal(output: str, job: str | None) -> Journal:
@@ -250,9 +282,9 @@ def _journal(output: str, job: str | None) -> Journal:
     return Journal(store, name)
 
 
-def _told(result: RegistryMove) -> JsonResult:
+def _shown(result: RegistryMove) -> JsonResult:
+    from ray_jobs.commands.registry_tables import show_move
     from ray_jobs.console.progress import Reporter
 
-    now = "nothing" if result.production is None else f"version {result.production}"
-    Reporter().say(f"{result.did}; in production: {now}")
+    show_move(Reporter(), result)
     return result.to_json()

@@ -1,16 +1,22 @@
-"""Tables of `registry`, `retrain` and `drift`."""
+"""Tables of `registry`."""
 
 from __future__ import annotations
 
-from typing import cast
-
+from rich.filesize import decimal
 from rich.table import Table
 
 from ray_jobs.console.progress import Reporter
 from ray_jobs.console.sanitize import sanitized
 from ray_jobs.results.drift_result import DriftResult
-from ray_jobs.results.json_format import Json
-from ray_jobs.results.registry_results import RegistryList, RetrainResult, VersionDetails, VersionDiff
+from ray_jobs.results.registry_results import (
+    ListedVersion,
+    PruneResult,
+    RegistryList,
+    RegistryMove,
+    RetrainResult,
+    VersionDetails,
+    VersionDiff,
+)
 
 SHOWN_CLASSES = 30
 """Classes that a table shows."""
@@ -18,13 +24,16 @@ SHOWN_CLASSES = 30
 
 def show_versions(reporter: Reporter, result: RegistryList) -> None:
     """Show all versions, and what is in production."""
+    if not result.versions:
+        reporter.say(f"the registry {result.registry} has no version yet: `fewshot retrain` makes the first")
+        return
     table = Table()
     for column in ("", "state", "method", "classes", "examples", "held out", "why"):
         table.add_column(column, justify="right" if column in ("", "classes", "examples", "held out") else "left")
     for each in result.versions:
         table.add_row(
             str(each.version),
-            each.state,
+            _state(each),
             each.method,
             f"{each.classes:,}",
             f"{each.examples:,}",
@@ -43,7 +52,7 @@ def show_versions(reporter: Reporter, result: RegistryList) -> None:
 def show_version(reporter: Reporter, result: VersionDetails) -> None:
     """Show a version, its examples and its entries of the journal."""
     version = result.version
-    reporter.say(f"version {version.version} ({version.state}): {version.method}, {version.classifier}")
+    reporter.say(f"version {version.version} ({_state(version)}): {version.method}, {version.classifier}")
     parent = "the first version" if version.parent is None else f"trained beside version {version.parent}"
     reporter.say(f"{version.examples:,} examples of {version.classes:,} classes; {parent}")
     table = Table(title="examples", title_justify="left")
@@ -54,12 +63,11 @@ def show_version(reporter: Reporter, result: VersionDetails) -> None:
     reporter.console.print(table)
     if (more := len(result.images_of_class) - SHOWN_CLASSES) > 0:
         reporter.say(f"and {more:,} more classes")
-    moves = Table(title="journal", title_justify="left")
-    for column in ("entry", "time", "by", "move", "evidence", "why"):
-        moves.add_column(column, justify="right" if column == "entry" else "left", overflow="fold")
-    for entry in result.moves:
-        moves.add_row(*map(sanitized, _entry(entry)))
-    reporter.console.print(moves)
+    for line in result.moves:
+        reporter.say(f"{_minute(line.time)}, {line.by} (entry {line.sequence}): {line.did}")
+        reporter.say(f"    why: {line.why}")
+        if line.evidence is not None:
+            reporter.say(f"    evidence: {line.evidence}")
 
 
 def show_diff(reporter: Reporter, result: VersionDiff) -> None:
@@ -78,6 +86,25 @@ def show_diff(reporter: Reporter, result: VersionDiff) -> None:
             reporter.say(f"accuracy on held-out examples, each on its own: {_percent(before)} → {_percent(after)}")
 
 
+def show_move(reporter: Reporter, result: RegistryMove) -> None:
+    """Show what a command moved, and what is in production now."""
+    reporter.say(f"{result.did}; {_in_production(result.production)}")
+
+
+def show_pruning(reporter: Reporter, result: PruneResult) -> None:
+    """Show which classifiers stay and why, and which are removed, or would be."""
+    goes = "would be removed" if result.dry_run else "removed"
+    table = Table()
+    table.add_column("", justify="right")
+    for column in ("state", "classifier", "why"):
+        table.add_column(column)
+    for each in result.versions:
+        table.add_row(str(each.version), each.state, "stays" if each.stays else goes, sanitized(each.why))
+    reporter.console.print(table)
+    count = f"{len(result.folders):,} folder{'s' * (len(result.folders) != 1)}, {decimal(result.bytes)}"
+    reporter.say(f"{goes}: {count}{'; nothing was changed' if result.dry_run else ''}")
+
+
 def show_drift(reporter: Reporter, result: DriftResult) -> None:
     """Show what a comparison with the reference found."""
     for sentence in result.sentences:
@@ -91,9 +118,13 @@ def show_drift(reporter: Reporter, result: DriftResult) -> None:
 def show_turn(reporter: Reporter, result: RetrainResult) -> None:
     """Show what a turn decided, and what is in production."""
     if not result.steps:
-        reporter.say("no label and no setting changed since the last turn")
+        reporter.say("nothing to decide: no label and no setting changed since the last turn")
     for step in result.steps:
-        reporter.say(f"version {step.version}: {step.step}: {sanitized(step.why)}")
+        about = "labels" if step.version is None else f"version {step.version}"
+        style = "yellow" if step.step in ("refuse", "reject", "roll back") else None
+        reporter.say(f"{about}: {step.step}: {sanitized(step.why)}", style=style)
+    if result.refused:
+        reporter.say("correct or undo these labels (fewshot review), or accept them: fewshot retrain --force")
     for outlook in result.outlook:
         labels = "is not shown by any number of" if outlook.labels is None else f"takes about {outlook.labels:,}"
         reporter.say(f"to show a gain of {100 * outlook.gain:g} points {labels} labels")
@@ -103,18 +134,17 @@ def show_turn(reporter: Reporter, result: RetrainResult) -> None:
     reporter.say(f"{result.images:,} images, {done.get(result.did, 'labelled as far as needed')}: {result.run}")
 
 
-def _entry(entry: dict[str, Json]) -> tuple[str, ...]:
-    move = cast("dict[str, Json]", entry["move"])
-    kind = f"{move['kind']}{' by force' if move.get('is_forced') else ''}"
-    evidence = move.get("evidence")
-    time = str(entry["time"])[:16].replace("T", " ")
-    return str(entry["sequence"]), time, str(entry["by"]), kind, _evidence(evidence), str(entry["why"])
+def _state(version: ListedVersion) -> str:
+    return f"{version.state}, by hand" if version.is_forced else version.state
 
 
-def _evidence(value: Json) -> str:
-    if not isinstance(value, dict):
-        return ""
-    return f"{value['better']} better, {value['worse']} worse of {value['images']} images"
+def _in_production(version: int | None) -> str:
+    return f"in production: {'nothing' if version is None else f'version {version}'}"
+
+
+def _minute(time: str) -> str:
+    """A UTC time of the journal, to the minute."""
+    return f"{time[:16].replace('T', ' ')} UTC"
 
 
 def _percent(value: float | None) -> str:

@@ -7,7 +7,8 @@ stopped while it connected.) So it is raised again after a while, until it is ac
 Python raises it only between two steps of its own: not while the main thread loads a library or waits in native code,
 and only after a unit in another thread has finished. So a separate thread waits for Ctrl-C, which the kernel writes to
 a pipe, and prints a message. It ends the process if that has not ended `GRACE_S` later: every write is atomic, so only
-the current units are lost.
+the current units are lost. Another signal may come just before the main thread begins to wait, and then does not end
+the wait: so that thread wakes the main one by a signal that does nothing else.
 
 Before a command begins and after it has ended there is nothing to stop: then Ctrl-C ends the process where it stands,
 without an exception that other code could show as a traceback.
@@ -36,6 +37,8 @@ MESSAGE_AFTER_S = 0.3
 """Seconds that the command has to print the message itself."""
 INTERRUPTED = 130
 """Exit code of an interrupted process."""
+WAKE_AFTER_S = (0.05, 0.5)
+"""Seconds from another signal until the main thread is woken from what it waits for."""
 MESSAGE = "interrupted; finished work is kept, run again to resume"
 STOPPING = "stopping the workers, Ctrl-C again ends at once"
 """What follows the message where other processes must be stopped first."""
@@ -71,6 +74,7 @@ def install_handlers(environment: Mapping[str, str]) -> None:
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.signal(signal.SIGINT, _on_ctrl_c)
+        signal.signal(signal.SIGURG, _wake)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         threading.Thread(target=_watch, args=(reader,), name="interrupts", daemon=True).start()
     for number in numbers:
@@ -129,7 +133,10 @@ def _watch(reader: int) -> None:
     """Start to end the process at the first Ctrl-C, and end it immediately at the second."""
     pressed_at = None
     while True:
-        if signal.SIGINT not in os.read(reader, 64):
+        numbers = os.read(reader, 64)
+        if signal.SIGTERM in numbers:
+            threading.Thread(target=_wake_main_thread, name="woken", daemon=True).start()
+        if signal.SIGINT not in numbers:
             continue
         if pressed_at is not None:
             _end()
@@ -143,6 +150,12 @@ def _report_and_end(pressed_at: float) -> None:
     while time.monotonic() < pressed_at + _state.grace_s:
         time.sleep(0.05)
     _end()
+
+
+def _wake_main_thread() -> None:
+    for seconds in WAKE_AFTER_S:
+        time.sleep(seconds)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGURG)
 
 
 def _report_once(line: str) -> None:
@@ -170,6 +183,10 @@ def _on_ctrl_c(number: int, frame: FrameType | None) -> None:
         signal.default_int_handler(number, frame)
     report()
     _end()
+
+
+def _wake(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: handlers of signals that came before run with this one."""
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

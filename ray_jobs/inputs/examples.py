@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -93,6 +93,11 @@ class Labels:
         """Number of images of each class, in the order of the label space."""
         found = Counter(self.labels)
         return {name: found[index] for index, name in enumerate(self.space.names)}
+
+    def only(self, images: Collection[str]) -> Labels:
+        """Return the labels of some images."""
+        pairs = [pair for pair in zip(self.images, self.labels, strict=True) if pair[0] in images]
+        return replace(self, images=tuple(pair[0] for pair in pairs), labels=tuple(pair[1] for pair in pairs))
 
     @property
     def selection(self) -> Selection:

@@ -12,6 +12,11 @@ JobCommand = Literal["classify", "evaluate"]
 """Commands that do a job's work, here or on a cluster."""
 ManifestKind = Literal["rayjob", "raycluster", "launcher"]
 """Manifests that `fewshot manifest` writes."""
+ScheduledCommand = Literal["retrain", "classify"]
+"""Commands that `fewshot schedule` runs. They read the same sections and paths as `SCHEDULED_LIKE`."""
+ScheduleKind = Literal["raycronjob", "cronjob"]
+"""Manifests that `fewshot schedule` writes."""
+SCHEDULED_LIKE: JobCommand = "classify"
 
 NEEDS: Mapping[JobCommand, tuple[str, ...]] = {"classify": ("archive", "support"), "evaluate": ("evaluate",)}
 """Sections without which a command cannot run."""

@@ -622,8 +622,11 @@ class RetrainSection:
         alpha: Probability with which a version that is not better is promoted, and with which a good one is taken back;
             of the first candidate after each promotion, later ones share as much again.
         watch_labels: Number of labels after which a watch without evidence of harm ends.
-        evidence: "all": labels of the ledger but corrections; what is shown holds for images like these. "audit": those
-            of audits, weighted by how they were drawn; what is shown holds for the archive.
+        hold_labels: Number of labels after which a new version that is not decided yet is replaced by one that learns
+            from them.
+        evidence: "all": labels of audits and of imported tables; what is shown holds for images like these. "audit":
+            those of audits, weighted by how they were drawn; what is shown holds for the archive. Labels of images that
+            were chosen by predictions, as in review, are never evidence.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -631,6 +634,7 @@ class RetrainSection:
     margin: OpenFraction = 0.02
     alpha: OpenFraction = 0.05
     watch_labels: Count = 500
+    hold_labels: Count = 2_000
     evidence: Literal["all", "audit"] = "all"
 
 

@@ -33,7 +33,7 @@ def ray_cluster(job: Job, deploy: DeploySection) -> list[YamlMap]:
         {
             "apiVersion": API,
             "kind": "RayCluster",
-            "metadata": _metadata(job, deploy, queued=True),
+            "metadata": metadata(job, deploy, queued=True),
             "spec": suspended | _cluster(job, deploy, job_file=None),
         }
     ]
@@ -47,13 +47,33 @@ def ray_job(job: Job, deploy: DeploySection, *, command: str) -> list[YamlMap]:
         deploy: its section [deploy].
         command: command that reads the job file.
     """
+    job_file = f"{kubernetes_name(job.job.name)}-job"
+    return [
+        config_map(job, deploy, job_file),
+        {
+            "apiVersion": API,
+            "kind": "RayJob",
+            "metadata": metadata(job, deploy, queued=True),
+            "spec": ray_job_spec(job, deploy, command=command, job_file=job_file),
+        },
+    ]
+
+
+def ray_job_spec(job: Job, deploy: DeploySection, *, command: str, job_file: str) -> YamlMap:
+    """Return the spec of a RayJob.
+
+    Args:
+        job: the job.
+        deploy: its section [deploy].
+        command: command that reads the job file.
+        job_file: name of the ConfigMap with the job file.
+    """
     settings_ = [word for setting in settings(job, deploy) for word in ("--set", setting)]
     entrypoint = ["python", "-m", "ray_jobs", command, f"{JOB_FOLDER}/{JOB_FILE}", *settings_]
-    job_file = f"{kubernetes_name(job.job.name)}-job"
-    spec: YamlMap = {
+    return {
         "entrypoint": shlex.join(entrypoint),
         "submissionMode": "K8sJobMode",
-        "submitterPodTemplate": submitter_pod(deploy, _labels(job)),
+        "submitterPodTemplate": submitter_pod(deploy, labels_of(job)),
         "backoffLimit": deploy.retries,
         **({} if deploy.deadline_s is None else {"activeDeadlineSeconds": deploy.deadline_s}),
         "shutdownAfterJobFinishes": True,
@@ -61,31 +81,34 @@ def ray_job(job: Job, deploy: DeploySection, *, command: str) -> list[YamlMap]:
         **({} if deploy.queue is None else {"suspend": True}),
         "rayClusterSpec": _cluster(job, deploy, job_file=job_file),
     }
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": _metadata(job, deploy, queued=False) | {"name": job_file},
-            "immutable": True,
-            "data": {JOB_FILE: job_file_text(job)},
-        },
-        {"apiVersion": API, "kind": "RayJob", "metadata": _metadata(job, deploy, queued=True), "spec": spec},
-    ]
 
 
-def _metadata(job: Job, deploy: DeploySection, *, queued: bool) -> YamlMap:
-    labels = _labels(job) | ({QUEUE: deploy.queue} if queued and deploy.queue is not None else {})
+def config_map(job: Job, deploy: DeploySection, name: str) -> YamlMap:
+    """Return a ConfigMap with the job file."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(job, deploy, queued=False) | {"name": name},
+        "immutable": True,
+        "data": {JOB_FILE: job_file_text(job)},
+    }
+
+
+def metadata(job: Job, deploy: DeploySection, *, queued: bool) -> YamlMap:
+    """Return name, namespace and labels; of something `queued` by Kueue also its queue, if the section has one."""
+    labels = labels_of(job) | ({QUEUE: deploy.queue} if queued and deploy.queue is not None else {})
     namespace = {} if deploy.namespace is None else {"namespace": deploy.namespace}
     return {"name": kubernetes_name(job.job.name), **namespace, "labels": labels}
 
 
-def _labels(job: Job) -> dict[str, str]:
+def labels_of(job: Job) -> dict[str, str]:
+    """Return the labels of everything that belongs to a job."""
     return {"app.kubernetes.io/name": "fewshot", "app.kubernetes.io/instance": kubernetes_name(job.job.name)}
 
 
 def _cluster(job: Job, deploy: DeploySection, *, job_file: str | None) -> YamlMap:
     """Return the spec of the cluster; with a queue it has a fixed size: Kueue starts all machines or none."""
-    labels = _labels(job)
+    labels = labels_of(job)
     start = {"object-store-memory": str(object_store_bytes(deploy))}
     return {
         "rayVersion": version("ray"),

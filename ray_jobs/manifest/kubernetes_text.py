@@ -33,12 +33,12 @@ def kubernetes_name(name: str) -> str:
     return slug if slug[0].isalpha() else f"job-{slug}"
 
 
-def name_problems(name: str) -> list[str]:
-    """Return a problem if the name of a job is too long for Kubernetes."""
+def name_problems(name: str, longest: int = MAX_LENGTH) -> list[str]:
+    """Return a problem if the name of a job has more characters than KubeRay or Kubernetes allow."""
     made = kubernetes_name(name)
-    if len(made) <= MAX_LENGTH:
+    if len(made) <= longest:
         return []
-    return [f"[job] name: expected at most {MAX_LENGTH} characters for KubeRay, got {len(made)} in {made!r}"]
+    return [f"[job] name: expected at most {longest} characters for KubeRay, got {len(made)} in {made!r}"]
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]

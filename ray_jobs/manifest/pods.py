@@ -10,6 +10,8 @@ from ray_jobs.manifest.kubernetes_text import YamlMap
 
 JOB_FOLDER = "/etc/fewshot"
 """Folder of the job file on the head."""
+JOB_CONTAINER = "fewshot"
+"""Container of a job that runs on one machine."""
 USER = 1000
 """User ID of the image, see `Dockerfile`."""
 _AFTER_DRAIN_S = 30
@@ -25,11 +27,7 @@ def head_pod(deploy: DeploySection, labels: Mapping[str, str], *, job_file: str 
         job_file: name of the ConfigMap with the job file; None mounts none.
     """
     head = deploy.head
-    mounts: list[YamlMap] = []
-    volumes: list[YamlMap] = []
-    if job_file is not None:
-        mounts.append({"name": "job", "mountPath": JOB_FOLDER, "readOnly": True})
-        volumes.append({"name": "job", "configMap": {"name": job_file}})
+    mounts, volumes = _job_file(job_file)
     container = _container("ray-head", deploy, cpus=head.cpus, memory_gib=head.memory_gib, gpus=0, mounts=mounts)
     container["ports"] = [
         {"containerPort": port, "name": name}
@@ -44,16 +42,51 @@ def worker_pod(deploy: DeploySection, group: Group, labels: Mapping[str, str]) -
     """Return the pod of a worker machine, which has no access to Kubernetes."""
     container = _container("ray-worker", deploy, cpus=group.cpus, memory_gib=group.memory_gib, gpus=group.gpus)
     pod = _pod(deploy, container) | {"automountServiceAccountToken": False}
+    return {"metadata": {"labels": dict(labels)}, "spec": pod | _placement(deploy, group)}
+
+
+def job_pod(
+    deploy: DeploySection, group: Group, labels: Mapping[str, str], *, job_file: str, words: Sequence[str]
+) -> YamlMap:
+    """Return the pod of a whole job on one machine, without a cluster.
+
+    Args:
+        deploy: section [deploy].
+        group: what machine it needs.
+        labels: of the pod.
+        job_file: name of the ConfigMap with the job file.
+        words: the command.
+    """
+    mounts, volumes = _job_file(job_file)
+    container = _container(
+        JOB_CONTAINER, deploy, cpus=group.cpus, memory_gib=group.memory_gib, gpus=group.gpus, mounts=mounts
+    )
+    container["command"] = list(words)
+    pod = _pod(deploy, container, volumes=volumes) | {"automountServiceAccountToken": False, "restartPolicy": "Never"}
+    return {"metadata": {"labels": dict(labels)}, "spec": pod | _placement(deploy, group)}
+
+
+def _job_file(name: str | None) -> tuple[list[YamlMap], list[YamlMap]]:
+    """Return mounts and volumes for the ConfigMap with the job file; none without a name."""
+    if name is None:
+        return [], []
+    mounts: list[YamlMap] = [{"name": "job", "mountPath": JOB_FOLDER, "readOnly": True}]
+    return mounts, [{"name": "job", "configMap": {"name": name}}]
+
+
+def _placement(deploy: DeploySection, group: Group) -> YamlMap:
+    """Return on which nodes a pod of a group may be placed."""
+    placement: YamlMap = {}
     tolerated = ["nvidia.com/gpu"] if group.gpus else []
     selector = dict(group.selector)
     if group.spot:
         selector |= deploy.spot_selector
         tolerated += deploy.spot_selector
     if selector:
-        pod["nodeSelector"] = selector
+        placement["nodeSelector"] = selector
     if tolerated:
-        pod["tolerations"] = [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in tolerated]
-    return {"metadata": {"labels": dict(labels)}, "spec": pod | ({} if group.spot else _away_from_spot(deploy))}
+        placement["tolerations"] = [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in tolerated]
+    return placement | ({} if group.spot else _away_from_spot(deploy))
 
 
 def submitter_pod(deploy: DeploySection, labels: Mapping[str, str]) -> YamlMap:

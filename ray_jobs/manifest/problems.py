@@ -9,17 +9,19 @@ from importlib.metadata import version
 
 from fewshot.backbones.clip_spec import EMBEDDED
 from fewshot.errors import FewShotError
-from ray_jobs.job_file.command_needs import JobCommand
+from ray_jobs.job_file.command_needs import JobCommand, ScheduleKind
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.kubernetes_text import name_problems
 from ray_jobs.manifest.path_problems import credential_problems, path_problems, volume_problems
-from ray_jobs.manifest.sizing import sizing_problems
+from ray_jobs.manifest.sizing import WorkerShape, sizing_problems
 from ray_jobs.preflight import check_escalation_method, check_method
 
 MAX_JOB_FILE_BYTES = 1_000_000
 """A ConfigMap has at most 1 MiB."""
+MAX_CRON_LENGTH = 36
+"""Characters in the name of a RayCronJob: KubeRay appends the minute to it in the names of its jobs."""
 OLDEST_RAY = (2, 52)
 """First version with tokens."""
 
@@ -47,6 +49,36 @@ def find_problems(job: Job, deploy: DeploySection, *, kind: str, command: JobCom
         *_size_problems(job),
         *_ray_problems(),
     ]
+
+
+def find_schedule_problems(job: Job, deploy: DeploySection, *, kind: ScheduleKind) -> list[str]:
+    """Return every problem that only a schedule has, one line each; see `find_problems`.
+
+    Args:
+        job: as far as its sections are right.
+        deploy: its section [deploy].
+        kind: kind of manifest.
+    """
+    if kind == "raycronjob":
+        queued = (
+            "[deploy] queue: KubeRay cannot give the jobs of a RayCronJob a queue; remove it, or use `--kind cronjob`"
+        )
+        return [*name_problems(job.job.name, MAX_CRON_LENGTH), *([] if deploy.queue is None else [queued])]
+    return [*_one_machine_problems(job, deploy)]
+
+
+def _one_machine_problems(job: Job, deploy: DeploySection) -> Iterator[str]:
+    if job.cluster.address is not None:
+        yield "[cluster] address: not with `--kind cronjob`, whose pod runs the job by itself; remove it"
+    if not deploy.gpu.max and not deploy.cpu.max:
+        return  # See `sizing_problems`.
+    shape = WorkerShape.from_job(job, deploy)
+    fitting, wanted = shape.fit_on(deploy.gpu if deploy.gpu.max else deploy.cpu), job.cluster.clip_workers
+    if not fitting or (wanted is not None and wanted > fitting):
+        yield (
+            f"[cluster] clip_workers: expected at most {fitting} with `--kind cronjob`, as fit on one machine of "
+            f"[deploy.{'gpu' if deploy.gpu.max else 'cpu'}], got {wanted if wanted is not None else 1}"
+        )
 
 
 def _image_problems(deploy: DeploySection) -> Iterator[str]:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from ray_jobs.registry.journal import Journal
 from ray_jobs.registry.learned_labels import diff_labels, read_learned_labels
-from ray_jobs.registry.moves import Compared, JournalEntry, Pruned, Registered, Version
+from ray_jobs.registry.move_sentences import evidence_sentence, move_sentence
+from ray_jobs.registry.moves import Compared, JournalEntry, Pruned, Refused, Registered, Version, is_by_hand
 from ray_jobs.registry.registry_state import RegistryState, state_of
 from ray_jobs.results.json_format import Json, to_plain
-from ray_jobs.results.registry_results import ListedVersion, RegistryList, VersionDetails, VersionDiff, VersionState
+from ray_jobs.results.registry_results import (
+    JournalLine,
+    ListedVersion,
+    RegistryList,
+    VersionDetails,
+    VersionDiff,
+    VersionState,
+)
 
 SETTINGS = ("method", "classifier", "archive_sample", "examples", "held_out", "accuracy")
 """Of a version, what `diff` compares beside labels and backbone."""
@@ -21,8 +29,11 @@ def list_versions(journal: Journal) -> RegistryList:
     """
     entries = journal.entries()
     state = state_of(entries)
+    forced = _forced(entries)
     listed = tuple(
-        _listed(journal, state, entry, entry.move.version) for entry in entries if isinstance(entry.move, Registered)
+        _listed(journal, state, entry, entry.move.version, is_forced=forced.get(entry.move.version.number, False))
+        for entry in entries
+        if isinstance(entry.move, Registered)
     )
     return RegistryList(
         job=journal.job,
@@ -48,10 +59,10 @@ def describe_version(journal: Journal, number: int) -> VersionDetails:
     registered = next(entry for entry in concerned if isinstance(entry.move, Registered))
     return VersionDetails(
         job=journal.job,
-        version=_listed(journal, state, registered, version),
+        version=_listed(journal, state, registered, version, is_forced=_forced(entries).get(number, False)),
         images_of_class=labels.counts,
         backbone=_plain(version.backbone),
-        moves=tuple(_without_version(entry) for entry in concerned),
+        moves=tuple(map(_line, concerned)),
     )
 
 
@@ -94,10 +105,13 @@ def state_of_version(state: RegistryState, number: int) -> VersionState:
     return next((name for name, holds in states if holds), "dropped")
 
 
-def _listed(journal: Journal, state: RegistryState, entry: JournalEntry, version: Version) -> ListedVersion:
+def _listed(
+    journal: Journal, state: RegistryState, entry: JournalEntry, version: Version, *, is_forced: bool
+) -> ListedVersion:
     return ListedVersion(
         version=version.number,
         state=state_of_version(state, version.number),
+        is_forced=is_forced,
         method=version.method,
         classes=len(version.classes),
         examples=version.examples,
@@ -119,14 +133,30 @@ def _numbers(entry: JournalEntry) -> set[int | None]:
             return {number, against}
         case Pruned(versions=numbers):
             return set(numbers)
+        case Refused():
+            return set()
         case move:
             return {move.version, getattr(move, "former", None)}
 
 
-def _without_version(entry: JournalEntry) -> dict[str, Json]:
-    """The entry as JSON; of a registration, without the version, which is told already."""
-    values = entry.to_json()
-    return values | ({"move": {"kind": "registered"}} if isinstance(entry.move, Registered) else {})
+def _forced(entries: list[JournalEntry]) -> dict[int | None, bool]:
+    """By number of a version, whether a person made the last move that changed what it is."""
+    moves = (entry for entry in entries if not isinstance(entry.move, Compared))
+    return {number: is_by_hand(entry.move) for entry in moves for number in _numbers(entry)}
+
+
+def _line(entry: JournalEntry) -> JournalLine:
+    evidence, move = getattr(entry.move, "evidence", None), entry.move.to_json()
+    return JournalLine(
+        sequence=entry.sequence,
+        time=entry.time,
+        by=entry.by,
+        did=move_sentence(entry.move),
+        why=entry.why,
+        evidence=None if evidence is None else evidence_sentence(evidence),
+        is_forced=is_by_hand(entry.move),
+        move={"kind": entry.move.kind} if isinstance(entry.move, Registered) else move,
+    )
 
 
 def _plain(backbone: object) -> dict[str, Json]:

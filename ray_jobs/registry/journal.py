@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from cluster import Storage, Store
+from cluster.storage.read_ahead import Window, in_order
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.errors import JobError
 from ray_jobs.labels.label_event import later_than, new_id
@@ -47,6 +48,7 @@ class Journal:
         self.job = job
         self.folder = f"{REGISTRY}/{job}"
         self._clock = clock
+        self._window = Window(first=8, most=64)
         self._entries: list[JournalEntry] = []
         self._digest = ""
 
@@ -58,15 +60,16 @@ class Journal:
             StorageError: storage does not respond.
         """
         listed = sorted(path for path in self.store.list(f"{self.folder}/{JOURNAL}") if path.endswith(".json"))
-        for path in listed[len(self._entries) :]:
-            expected = self._path(len(self._entries) + 1)
-            if path != expected:
-                raise JobError([f"{self.store.url(expected)} is missing. {_restore(self.store.url(expected))}"])
-            self._read(path)
+        known = len(self._entries)
+        new = [self._path(number) for number in range(known + 1, len(listed) + 1)]
+        missing = next((path for path, found in zip(new, listed[known:], strict=True) if path != found), None)
+        if missing is not None:
+            raise JobError([f"{self.store.url(missing)} is missing. {_restore(self.store.url(missing))}"])
+        for path, data in zip(new, in_order(self.store.get, new, self._window), strict=True):
+            self._read(self.store.url(path), data)
         return list(self._entries)
 
-    def _read(self, path: str) -> None:
-        data, url = self.store.get(path), self.store.url(path)
+    def _read(self, url: str, data: bytes) -> None:
         try:
             entry = JournalEntry.from_json(data, where=url)
         except NewerFormatError:

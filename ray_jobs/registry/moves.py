@@ -1,15 +1,19 @@
 """What the journal of a registry consists of: versions of a classifier, and what was done with them.
 
-`docs/retraining.md` says where they lie. Entries are only ever added.
+`docs/registry.md` specifies the format. Entries are only ever added.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
 from ray_jobs.results.json_format import JsonDocument, JsonValue
+
+EvidenceBasis = Literal["fresh labels", "held-back examples"]
+"""Labels that came after both versions; or examples that the twins of both did not learn from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,7 @@ class Version(JsonValue):
         classes: K names, in label order.
         backbone: identity of the backbone, see `ClipSpec.identity`.
         labels: digest of the labels that it learned from, which lie in `labels/<digest>.json` beside the journal.
+        settings: fingerprint of all else that it was trained with; with the same labels it is the same classifier.
         examples: number of examples that it learned from.
         held_out: number of examples on which its scores are calibrated.
         accuracy: expected accuracy on held-out examples, in [0, 1]; None where it is unknown.
@@ -40,6 +45,7 @@ class Version(JsonValue):
     classes: tuple[str, ...]
     backbone: Mapping[str, object] = field(hash=False)
     labels: str
+    settings: str
     examples: int
     held_out: int
     accuracy: float | None
@@ -58,6 +64,10 @@ class Evidence(JsonValue):
         log_evidence: natural logarithm of the evidence for the newer one.
         log_harm: natural logarithm of the evidence for the older one.
         log_needed: what either must reach.
+        basis: the images that both were compared on. On held-back examples a sign test decides, and no evidence.
+
+    Raises:
+        ValueError: a logarithm is not finite, which JSON does not have.
     """
 
     images: int
@@ -66,6 +76,12 @@ class Evidence(JsonValue):
     log_evidence: float
     log_harm: float
     log_needed: float
+    basis: EvidenceBasis = "fresh labels"
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be read back."""
+        if not all(map(math.isfinite, (self.log_evidence, self.log_harm, self.log_needed))):
+            raise ValueError(f"expected finite logarithms of evidence, got {self}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +90,26 @@ class Registered(JsonValue):
 
     kind: Literal["registered"] = "registered"
     version: Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused(JsonValue):
+    """New labels contradict production too much: nothing learns from them until they are corrected or accepted.
+
+    Attributes:
+        labels: digest of all labels at that time, as `Version.labels`.
+        images: number of labels that were looked at.
+        agreeing: number of them that production would have given, too.
+        expected: number of them that its scores promise.
+        classes: the classes to look at, the most surprising first.
+    """
+
+    kind: Literal["refused"] = "refused"
+    labels: str
+    images: int
+    agreeing: int
+    expected: float
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +137,7 @@ class Promoted(JsonValue):
         former: the one before it; None if there was none.
         is_watched: whether it goes back by itself as soon as there is evidence of harm.
         is_forced: whether a person decided so.
-        evidence: for it; None for the first one and for forced ones.
+        evidence: for it; None for the first one and where a person decided so.
     """
 
     kind: Literal["promoted"] = "promoted"
@@ -118,11 +154,13 @@ class Rejected(JsonValue):
 
     Attributes:
         version: the candidate.
-        evidence: against it; None where a check before it gave the reason.
+        is_forced: whether a person decided so.
+        evidence: against it; None where a check before it gave the reason, and where a person did it.
     """
 
     kind: Literal["rejected"] = "rejected"
     version: int
+    is_forced: bool = False
     evidence: Evidence | None = None
 
 
@@ -170,7 +208,18 @@ class Pruned(JsonValue):
     versions: tuple[int, ...]
 
 
-Move: TypeAlias = Registered | Compared | Promoted | Rejected | RolledBack | Confirmed | Pruned
+Move: TypeAlias = Registered | Refused | Compared | Promoted | Rejected | RolledBack | Confirmed | Pruned
+
+
+def is_by_hand(move: Move) -> bool:
+    """Return whether a person decided on a move, without or against the evidence."""
+    match move:
+        case Promoted(is_forced=is_forced) | Rejected(is_forced=is_forced):
+            return is_forced
+        case RolledBack(is_automatic=is_automatic):
+            return not is_automatic
+        case _:
+            return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

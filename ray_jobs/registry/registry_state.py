@@ -13,11 +13,15 @@ from ray_jobs.registry.moves import (
     Move,
     Promoted,
     Pruned,
+    Refused,
     Registered,
     Rejected,
     RolledBack,
     Version,
 )
+
+WATCHED = 8
+"""Most versions that are watched together: with the next one, the watch over the first of them ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +35,14 @@ class RegistryState:
         productions: numbers of all that were in production, in order; the last one is `production`.
         candidate: number of the version that is being decided about; None if there is none.
         candidates: number of candidates since production changed last, the current one included.
-        watched_since: entry of the first promotion that is watched; None if none is.
-        shadow: number of the version that was in production before it, and would be restored; None if none is watched.
-            Versions that are promoted during a watch prolong it: otherwise a small harm every night would go unseen.
-        watched: numbers of the versions that were promoted since the watch began; none without one.
+        shadow: number of the version that was in production before those that are watched, and would be restored; None
+            if none is watched. Versions that are promoted during a watch prolong it: otherwise a small harm every night
+            would go unseen.
+        watched: numbers of the versions that were promoted since the watch began, the last `WATCHED`; none without one.
         rejected: numbers of rejected versions.
+        fell_back: whether production is what was gone back to: the next version must show that it may replace it.
+        label_sets: digests of all labels that a version learned from or that were refused, in order.
+        refused: digest of the labels that were refused last, unless a version was registered since.
         pruned: numbers of versions whose classifiers are gone.
     """
 
@@ -45,11 +52,13 @@ class RegistryState:
     productions: tuple[int, ...] = ()
     candidate: int | None = None
     candidates: int = 0
-    watched_since: int | None = None
     shadow: int | None = None
     watched: tuple[int, ...] = ()
     rejected: frozenset[int] = frozenset()
     pruned: frozenset[int] = frozenset()
+    fell_back: bool = False
+    label_sets: tuple[str, ...] = ()
+    refused: str | None = None
 
     def version(self, number: int) -> Version:
         """Return a version.
@@ -62,10 +71,15 @@ class RegistryState:
             raise JobError([f"the registry has no version {number}; it has {known}"])
         return self.versions[number]
 
-    def version_of(self, classifier: str, labels: str) -> Version | None:
-        """Return the newest version of a classifier that learned from labels; None if it was not registered."""
-        found = [each for each in self.versions.values() if (each.classifier, each.labels) == (classifier, labels)]
-        return found[-1] if found else None
+    def version_of(self, settings: str, labels: str) -> Version | None:
+        """Return the version that makes it needless to train with these settings on these labels; None if none does.
+
+        It is the one in production, the candidate, the newest one or a rejected one. An older version says nothing: if
+        labels were undone, what it was compared with is no longer production.
+        """
+        current = {self.production, self.candidate, len(self.versions), *self.rejected} - self.pruned
+        found = [each for each in self.versions.values() if (each.settings, each.labels) == (settings, labels)]
+        return next((each for each in reversed(found) if each.number in current), None)
 
     @property
     def former(self) -> int | None:
@@ -84,39 +98,59 @@ class RegistryState:
             case Registered(version=version):
                 if version.number != len(self.versions) + 1:
                     raise JobError([f"expected version {len(self.versions) + 1}, got {version.number}"])
-                versions = self.versions | {version.number: version}
-                return replace(moved, versions=versions, candidate=version.number, candidates=self.candidates + 1)
+                return replace(
+                    moved._with_labels(version.labels),
+                    versions=self.versions | {version.number: version},
+                    candidate=version.number,
+                    candidates=self.candidates + 1,
+                    refused=None,
+                )
+            case Refused(labels=labels):
+                return replace(moved._with_labels(labels), refused=labels)
             case Promoted(version=number, former=former, is_watched=is_watched):
                 self._check_move(number, former)
-                shadow = (former if self.shadow is None else self.shadow) if is_watched else None
-                since = (self.watched_since or moved.sequence) if shadow is not None else None
-                watched = (*self.watched, number) if shadow is not None else ()
-                return replace(moved._with_production(number), watched_since=since, shadow=shadow, watched=watched)
+                after = moved._with_production(number)
+                if not is_watched or former is None:
+                    return after
+                chain = (former if self.shadow is None else self.shadow, *self.watched, number)[-WATCHED - 1 :]
+                return replace(after, shadow=chain[0], watched=chain[1:])
             case RolledBack(version=number, former=former):
                 self._check_move(number, former)
-                return replace(moved._with_production(number), rejected=self.rejected | {former})
+                after = moved._with_production(number)
+                return replace(after, rejected=self.rejected | {former}, fell_back=True)
             case Rejected(version=number):
                 self.version(number)
+                if number == self.production:
+                    raise JobError([f"version {number} is in production and cannot be rejected; roll back instead"])
                 candidate = None if number == self.candidate else self.candidate
                 return replace(moved, candidate=candidate, rejected=self.rejected | {number})
             case Confirmed(version=number):
                 if number != self.production or self.shadow is None:
                     raise JobError([f"version {number} is not watched"])
-                return replace(moved, watched_since=None, shadow=None, watched=())
+                return replace(moved, shadow=None, watched=())
             case Compared(version=number, against=against):
                 for each in (number, against):
                     self.version(each)
                 return moved
             case Pruned(versions=numbers):
-                if kept := sorted(set(numbers) & self.needed):
+                if kept := sorted(set(numbers) & self.needed.keys()):
                     raise JobError([f"version {kept[0]} is needed and cannot be removed"])
                 return replace(moved, pruned=self.pruned | set(numbers))
 
     @property
-    def needed(self) -> frozenset[int]:
-        """Versions that must stay: production, the candidate, what a rollback restores, and all that are compared."""
-        numbers = {self.production, self.candidate, self.shadow, self.former, *self.watched}
-        return frozenset(number for number in numbers if number is not None)
+    def needed(self) -> dict[int, str]:
+        """Versions whose classifiers must stay, and why: what a move may bring back, and all that are compared."""
+        reasons = dict.fromkeys(self.watched, "watched")
+        places = {
+            self.shadow: "restored on evidence of harm",
+            self.former: "restored by a rollback",
+            self.candidate: "the candidate",
+            self.production: "in production",
+        }
+        return reasons | {number: why for number, why in places.items() if number is not None}
+
+    def _with_labels(self, labels: str) -> RegistryState:
+        return self if labels in self.label_sets else replace(self, label_sets=(*self.label_sets, labels))
 
     def _with_production(self, number: int) -> RegistryState:
         candidate = None if self.candidate == number else self.candidate
@@ -126,10 +160,10 @@ class RegistryState:
             productions=(*self.productions, number),
             candidate=candidate,
             candidates=0 if candidate is None else 1,
-            watched_since=None,
             shadow=None,
             watched=(),
             rejected=self.rejected - {number},
+            fell_back=False,
         )
 
     def _check_move(self, number: int, former: int | None) -> None:

@@ -19,6 +19,7 @@ class ListedVersion(JsonValue):
     Attributes:
         version: its number.
         state: see `VersionState`.
+        is_forced: whether a person made it what it is, and not the evidence.
         method: that labels.
         classes: number of classes.
         examples: number of examples that it learned from.
@@ -32,6 +33,7 @@ class ListedVersion(JsonValue):
 
     version: int
     state: VersionState
+    is_forced: bool
     method: str
     classes: int
     examples: int
@@ -64,6 +66,31 @@ class RegistryList(JsonDocument):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JournalLine(JsonValue):
+    """An entry of the journal, for people.
+
+    Attributes:
+        sequence: number of the entry.
+        time: UTC.
+        by: who made the move.
+        did: what was done, in a sentence.
+        why: the reason, in a sentence.
+        evidence: what it rests on, in a sentence; None where it rests on none.
+        is_forced: whether a person decided so.
+        move: the move itself; of a registration, without the version.
+    """
+
+    sequence: int
+    time: str
+    by: str
+    did: str
+    why: str
+    evidence: str | None
+    is_forced: bool
+    move: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionDetails(JsonDocument):
     """A version, and all that was done with it.
 
@@ -80,7 +107,7 @@ class VersionDetails(JsonDocument):
     version: ListedVersion
     images_of_class: dict[str, int]
     backbone: dict[str, Json]
-    moves: tuple[dict[str, Json], ...]
+    moves: tuple[JournalLine, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,17 +147,56 @@ class RegistryMove(JsonDocument):
     Attributes:
         job: name of the job.
         did: what was done, in words.
+        moved: whether something was; not if it was so already.
         production: number of the version in production now.
         former: number of the one before.
-        removed: folders of classifiers that were removed.
     """
 
     format_version: ClassVar[int] = 1
     job: str
     did: str
+    moved: bool
     production: int | None
     former: int | None
-    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionToPrune(JsonValue):
+    """What becomes of a version when classifiers are removed.
+
+    Attributes:
+        version: its number.
+        state: see `VersionState`, before.
+        stays: whether its classifier stays.
+        why: what needs it, or that nothing does.
+    """
+
+    version: int
+    state: VersionState
+    stays: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneResult(JsonDocument):
+    """What was removed, or would be.
+
+    Attributes:
+        job: name of the job.
+        dry_run: whether nothing was changed.
+        production: number of the version in production.
+        versions: in the order of their numbers; those that were removed before are left out.
+        folders: in the output, of classifiers and their twins that are removed.
+        bytes: in these folders.
+    """
+
+    format_version: ClassVar[int] = 1
+    job: str
+    dry_run: bool
+    production: int | None
+    versions: tuple[VersionToPrune, ...]
+    folders: tuple[str, ...]
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,12 +204,12 @@ class TurnStep(JsonValue):
     """What a turn decided about a version.
 
     Attributes:
-        version: number of the version.
-        step: what was decided: train, promote, reject, hold, roll back or confirm.
+        version: number of the version; None where it is about labels.
+        step: what was decided: train, refuse, promote, reject, hold, roll back or confirm.
         why: in a sentence.
     """
 
-    version: int
+    version: int | None
     step: str
     why: str
 
@@ -172,6 +238,7 @@ class RetrainResult(JsonDocument):
         production: number of the version in production.
         candidate: number of the version that waits for labels; None if none does.
         watched: whether production goes back by itself on evidence of harm.
+        refused: whether labels wait that contradict production too much.
         outlook: of a candidate that waits.
         complete: whether every image has its prediction by production.
         images: number of images of the archive.
@@ -187,6 +254,7 @@ class RetrainResult(JsonDocument):
     production: int
     candidate: int | None
     watched: bool
+    refused: bool
     outlook: tuple[Outlook, ...]
     complete: bool
     images: int

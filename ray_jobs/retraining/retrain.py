@@ -10,40 +10,49 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cluster import Store
 from cluster.storage.lease import acquire_lease
-from fewshot.promotion import Comparison, GateResult, labels_needed, log_needed
-from ray_jobs.classification.classify import (
-    Classification,
-    FinishedClassification,
-    classify,
-    embed_and_train,
-    embed_images,
-)
+from fewshot.promotion import labels_needed, log_needed
+from ray_jobs.classification.classify import Classification, FinishedClassification, classify, embed_and_train
 from ray_jobs.errors import JobError
-from ray_jobs.inputs.examples import learned_labels, learned_ledger
-from ray_jobs.job_file.sections import Job, RetrainSection
-from ray_jobs.registry.journal import Journal
+from ray_jobs.job_file.sections import ClipSection, Job, RetrainSection
+from ray_jobs.registry.journal import Journal, RegistryMovedError
 from ray_jobs.registry.learned_labels import LearnedLabels, diff_labels, read_learned_labels
-from ray_jobs.registry.moves import Compared, Confirmed, Evidence, Move, Promoted, Registered, Rejected, RolledBack
+from ray_jobs.registry.moves import (
+    Compared,
+    Confirmed,
+    Evidence,
+    Move,
+    Promoted,
+    Refused,
+    Registered,
+    Rejected,
+    RolledBack,
+    Version,
+)
 from ray_jobs.registry.registry_state import RegistryState
 from ray_jobs.results.registry_results import Outlook, RetrainResult, TurnStep
-from ray_jobs.retraining.fresh_labels import (
-    ComparedVersion,
-    EvidenceOf,
-    FreshLabel,
-    check_labels,
-    compare,
-    fresh_for,
-    labels_for_evidence,
+from ray_jobs.retraining.evidence_source import EvidenceSource
+from ray_jobs.retraining.fresh_labels import ComparedVersion, FreshLabel, LabelComparison, compare
+from ray_jobs.retraining.label_nights import Night, check_nights, new_labels_by_night
+from ray_jobs.retraining.turn import (
+    Decision,
+    Rules,
+    classes_of,
+    decide_by_held_back,
+    decide_frozen,
+    decide_nights,
+    decide_watch,
 )
-from ray_jobs.retraining.turn import Decision, Rules, decide_candidate, decide_new, decide_watch
+from ray_jobs.retraining.version_predictions import predict_examples
 from ray_jobs.retraining.versions import (
+    for_twin,
     is_held_back,
     labels_of,
-    score,
+    settings_of,
     stored_classifier,
+    twin_contents,
     version_of,
-    without_held_back,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +61,8 @@ if TYPE_CHECKING:
 LEASE = "lease"
 GAINS = (0.01, 0.02, 0.04)
 """Of which the outlook tells how many labels they would take."""
+TRIES = 3
+"""Times that the archive is labelled anew because a person moved production meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +70,25 @@ class Turn:
     """What a turn did.
 
     Attributes:
-        decisions: in order, each with the version that it is about.
+        decisions: in order, each with the version that it is about; None where it is about labels.
         trained: number of classifiers that were trained.
         state: of the registry after it.
         finished: the classification by production.
         comparison: of a candidate that waits with production; None without one.
+        refused: whether labels wait that were refused.
     """
 
-    decisions: tuple[tuple[int, Decision], ...]
+    decisions: tuple[tuple[int | None, Decision], ...]
     trained: int
     state: RegistryState
     finished: FinishedClassification
-    comparison: Comparison | None = None
+    comparison: LabelComparison | None = None
+    refused: bool = False
 
     def result(self, job: str, rules: Rules) -> RetrainResult:
         """Return what the command prints."""
-        assert self.state.production is not None
+        if self.state.production is None:
+            raise JobError(["nothing is in production"])
         return RetrainResult(
             job=job,
             steps=tuple(TurnStep(version=number, step=each.step, why=each.why) for number, each in self.decisions),
@@ -82,6 +96,7 @@ class Turn:
             production=self.state.production,
             candidate=self.state.candidate,
             watched=self.state.shadow is not None,
+            refused=self.refused,
             outlook=() if self.comparison is None else outlook_of(self.comparison, self.state, rules),
             complete=self.finished.metrics.complete,
             images=self.finished.metrics.images,
@@ -91,47 +106,65 @@ class Turn:
         )
 
 
-def outlook_of(comparison: Comparison, state: RegistryState, rules: Rules) -> tuple[Outlook, ...]:
+def outlook_of(compared: LabelComparison, state: RegistryState, rules: Rules) -> tuple[Outlook, ...]:
     """Return how many labels it would take to show gains of a candidate, at the disagreement so far."""
-    differing = comparison.better + comparison.worse
-    share = (differing + 1) / (len(comparison.gains) + 2)
-    needed, margin = log_needed(max(1, state.candidates), alpha=rules.alpha), rules.margin_of_policy
+    found = compared.comparison
+    share = (found.better + found.worse + 1) / (len(found.gains) + 2)
+    needed, margin = log_needed(max(1, state.candidates), alpha=rules.alpha), rules.margin_for(state)
     return tuple(
         Outlook(gain=gain, labels=labels_needed(gain, disagreement=share, log_needed=needed, margin=margin))
         for gain in GAINS
     )
 
 
-def retrain(job: Job, reporter: Reporter, *, by: str) -> Turn:
+def retrain(job: Job, reporter: Reporter, *, by: str, force: bool = False) -> Turn:
     """Carry out one turn.
 
     Args:
         job: a job file with [archive] and [support].
         reporter: shows the progress.
         by: who or what does it, for the journal.
+        force: learn from labels that would be refused, and promote what is trained without asking the gate.
 
     Raises:
-        JobError: the job cannot start, or names a stored classifier.
+        JobError: the job cannot start, or asks for what retraining cannot do.
         LeaseHeldError: another process retrains the same job.
         RegistryMovedError: a person moved the registry meanwhile; nothing was promoted.
         ClusterError: storage or workers fail as a whole. Run again to resume.
     """
-    if job.classifier.from_ is not None:
-        raise JobError(["[classifier] from: retrain trains a classifier; remove the key, or use classify"])
-    with reporter.waiting("reading the labels and listing the archive"):
-        work = Classification.from_job(job)
-    journal = Journal(work.store, job.job.name)
-    with acquire_lease(work.store, f"{journal.folder}/{LEASE}", term_s=job.storage.lease_s) as lease:
-        turn = _OneTurn(work, reporter, journal, by, rules_of(job), (job.retrain or RetrainSection()).evidence)
+    _check(job)
+    store = Store(job.job.output, storage=job.storage.resolve())
+    journal = Journal(store, job.job.name)
+    with acquire_lease(store, f"{journal.folder}/{LEASE}", term_s=job.storage.lease_s) as lease:
+        with reporter.waiting("reading the labels and listing the archive"):
+            work = Classification.from_job(job)
+        turn = _OneTurn(work, reporter, journal, by, rules_of(job), force)
         done = turn.carry_out()
         lease.check()
     return done
 
 
+def _check(job: Job) -> None:
+    """Raise JobError where the job asks for what a turn cannot do."""
+    problems = []
+    if job.classifier.from_ is not None:
+        problems.append("[classifier] from: retrain trains a classifier; remove the key, or use classify")
+    if job.escalate is not None:
+        problems.append("[escalate]: retrain labels without a diffusion model; run classify for that")
+    if job.classifier.max_error is not None and job.classifier.max_error_from == "audit":
+        problems.append(
+            "classifier.max_error_from: a new version has no audit yet; use held-out examples, or run classify"
+        )
+    if job.support is None:
+        problems.append("retrain needs the section [support]")
+    if problems:
+        raise JobError(problems)
+
+
 def rules_of(job: Job) -> Rules:
     """Return the rules of a job file."""
     section = job.retrain or RetrainSection()
-    return Rules(section.policy, section.margin, section.alpha, section.watch_labels)
+    return Rules(section.policy, section.margin, section.alpha, section.watch_labels, section.hold_labels)
 
 
 @dataclass
@@ -141,23 +174,27 @@ class _OneTurn:
     journal: Journal
     by: str
     rules: Rules
-    of: EvidenceOf
+    force: bool
     trained: int = 0
-    comparison: Comparison | None = None
-    decisions: list[tuple[int, Decision]] = field(default_factory=list)
+    comparison: LabelComparison | None = None
+    decisions: list[tuple[int | None, Decision]] = field(default_factory=list)
     state: RegistryState = field(default_factory=RegistryState)
+    _predictions: dict[tuple[int, bool], ComparedVersion] = field(default_factory=dict)
 
     def carry_out(self) -> Turn:
         self.state = self.journal.state()
-        if self.state.shadow is not None or self._is_frozen:
-            embed_images(self.work, self.reporter)
+        refused = self._refused_nights()
+        held = {content for night in refused for content in night.labels}
+        self.evidence = EvidenceSource(self.work).labels().without(held)
         if self.state.shadow is not None:
-            self._judge_watch()
-        if self._is_frozen:
-            self._judge_candidate()
-        if not self._is_frozen and self._is_new:
+            self._decide_watch()
+        if self.state.candidate is not None and not (self.force and self._is_due(refused)):
+            self._decide_candidate()
+        if self._is_due(refused):
             self._train()
-        return Turn(tuple(self.decisions), self.trained, self.state, self._relabel(), self.comparison)
+            self._decide_candidate()
+        finished = self._relabel()
+        return Turn(tuple(self.decisions), self.trained, self.state, finished, self.comparison, bool(refused))
 
     @cached_property
     def labels(self) -> LearnedLabels:
@@ -167,88 +204,154 @@ class _OneTurn:
         return labels_of(self.work.support)
 
     @property
-    def _is_frozen(self) -> bool:
-        """Whether a candidate waits for labels that decide about it."""
-        return self.state.candidate is not None and self.state.production is not None
+    def _production(self) -> Version | None:
+        return None if self.state.production is None else self.state.version(self.state.production)
 
-    @property
-    def _is_new(self) -> bool:
-        """Whether no version learned from these labels with these settings."""
-        identity = self.work.training.identity
-        name = f"{identity.method}/{identity.folder.rpartition('/')[2]}"
-        return self.state.version_of(name, self.labels.digest) is None
+    def _learned(self, version: Version) -> LearnedLabels:
+        return read_learned_labels(self.journal.store, self.journal.folder, version.labels)
 
-    @cached_property
-    def _evidence_labels(self) -> tuple[FreshLabel, ...]:
-        """Labels of the ledger that may be evidence."""
-        ledger = learned_ledger(self.work.job, self.work.store)
-        if ledger is None or self.work.support is None:
-            return ()
-        return labels_for_evidence(learned_labels(ledger), self.work.support.digests, self.of)
+    def _refused_nights(self) -> list[Night]:
+        """Nights of labels that production has not learned from and contradicts too much; none by force."""
+        production = self._production
+        if production is None or self.force or production.labels == self.labels.digest:
+            return []
+        learned = self._learned(production)
+        after = self.state.label_sets.index(production.labels) + 1
+        history = [
+            read_learned_labels(self.journal.store, self.journal.folder, digest)
+            for digest in self.state.label_sets[after:]
+        ]
+        nights = new_labels_by_night(self.labels, learned, history)
+        if not any(nights):
+            return []
+        is_relabelled = any(content in learned.of_content for night in nights for content in night)
+        twin = self._compared(production.number, twin=True) if is_relabelled else None
+        return check_nights(nights, self._compared(production.number), twin, EvidenceSource(self.work).corrections())
 
     def _compared(self, number: int, *, twin: bool = False) -> ComparedVersion:
-        """A version with its predictions of all examples."""
-        version = self.state.version(number)
-        learned = read_learned_labels(self.journal.store, self.journal.folder, version.labels)
-        renamed = dict(diff_labels(learned, self.labels).renamed)
-        contents = frozenset(self.labels.of_content)
-        known = frozenset(learned.of_content)
-        if twin:
-            version, known = (
-                replace(version, folder=version.twin),
-                frozenset(filter(lambda each: not is_held_back(each), known)),
+        """A version, or its twin, with its predictions of all examples."""
+        if (number, twin) not in self._predictions:
+            version = self.state.version(number)
+            learned = self._learned(version)
+            known = twin_contents(learned) if twin else frozenset(learned.of_content)
+            version = replace(version, folder=version.twin) if twin else version
+            renamed = dict(diff_labels(learned, self.labels).renamed)
+            found = predict_examples(self.work, version, known, renamed, self.reporter)
+            self._predictions[number, twin] = found
+        return self._predictions[number, twin]
+
+    def _decide_watch(self) -> None:
+        state = self.state
+        if state.shadow is None or state.production is None:
+            return
+        chain = [self._compared(number) for number in state.watched]
+        former = (state.shadow, *state.watched)[-2]
+        labels, bound = self.evidence.labels, self.evidence.bound
+        own = compare(labels, chain[-1:], self._compared(former), bound=bound)
+        whole = None if len(chain) == 1 else compare(labels, chain, self._compared(state.shadow), bound=bound)
+        decision, of_chain = decide_watch(own, whole, self.rules)
+        if decision.step != "roll back" and of_chain is not None and of_chain.step == "roll back":
+            self._roll_back(state.shadow, of_chain)
+        elif decision.step == "roll back":
+            self._roll_back(former, decision)
+        elif decision.step == "confirm":
+            self._append(Confirmed(version=state.production, evidence=evidence_of(decision)), decision)
+        else:
+            for against, each in ((former, decision), (state.shadow, of_chain)):
+                if each is not None:
+                    evidence = evidence_of(each)
+                    self._append(Compared(version=state.production, against=against, evidence=evidence), each)
+
+    def _roll_back(self, to: int, decision: Decision) -> None:
+        assert self.state.production is not None
+        former, evidence = self.state.production, evidence_of(decision)
+        self._append(RolledBack(version=to, former=former, is_automatic=True, evidence=evidence), decision)
+
+    def _decide_candidate(self) -> None:
+        """Ask the gate about the candidate. What it says follows from what is stored, so a turn may be ended before."""
+        number, production = self.state.candidate, self._production
+        if number is None:
+            return
+        if production is None:
+            self._promote(number, Decision("promote", "the first version"))
+            return
+        if self.force:
+            self._promote(number, Decision("promote", "by force, without asking the gate"), is_forced=True)
+            return
+        decision = self._decision_about(self.state.version(number), production)
+        if decision.step == "promote":
+            self._promote(number, decision)
+        elif decision.step == "reject":
+            self._append(Rejected(version=number, evidence=evidence_of(decision)), decision)
+        else:
+            self.comparison = decision.compared
+            evidence = evidence_of(decision)
+            self._append(Compared(version=number, against=production.number, evidence=evidence), decision)
+
+    def _decision_about(self, candidate: Version, production: Version) -> Decision:
+        new_classes = self._new_classes(candidate, production)
+        if self.rules.is_frozen(self.state) and (self.state.fell_back or not new_classes):
+            compared = compare(
+                self.evidence.labels,
+                [self._compared(candidate.number)],
+                self._compared(production.number),
+                bound=self.evidence.bound,
             )
-        return score(self.work, stored_classifier(self.work.store, version), known, contents, renamed)
-
-    def _judge_watch(self) -> None:
-        state, store = self.state, self.journal
-        assert state.shadow is not None
-        assert state.production is not None
-        assert state.watched_since is not None
-        promoted = [
-            entry.move.version
-            for entry in store.entries()
-            if entry.sequence >= state.watched_since and isinstance(entry.move, Promoted)
+            return decide_frozen(compared, self.state, self.rules)
+        examples = [
+            FreshLabel(content, names[0])
+            for content, names in sorted(self.labels.of_content.items())
+            if len(names) == 1 and is_held_back(content)
         ]
-        chain = [self._compared(number) for number in promoted]
-        comparison = compare(self._evidence_labels, chain, self._compared(state.shadow), self.of)
-        decision = decide_watch(comparison, self.rules)
-        move: Move
-        match decision.step:
-            case "roll back":
-                move = RolledBack(
-                    version=state.shadow,
-                    former=state.production,
-                    is_automatic=True,
-                    evidence=evidence_of(comparison, decision.result),
-                )
-            case "confirm":
-                move = Confirmed(version=state.production, evidence=evidence_of(comparison, decision.result))
-            case _:
-                move = Compared(
-                    version=state.production, against=state.shadow, evidence=evidence_of(comparison, decision.result)
-                )
-        self._append(move, state.production, decision)
+        twins = [self._compared(each.number, twin=True) for each in (candidate, production)]
+        return decide_by_held_back(compare(examples, twins[:1], twins[1]), self.rules, new_classes)
 
-    def _judge_candidate(self) -> None:
-        candidate, production = self.state.candidate, self.state.production
-        assert candidate is not None
-        assert production is not None
-        comparison = compare(self._evidence_labels, [self._compared(candidate)], self._compared(production), self.of)
-        decision = decide_candidate(comparison, self.state, self.rules)
-        evidence = evidence_of(comparison, decision.result)
-        moves: dict[str, Move] = {
-            "promote": Promoted(version=candidate, former=production, evidence=evidence),
-            "reject": Rejected(version=candidate, evidence=evidence),
-            "hold": Compared(version=candidate, against=production, evidence=evidence),
-        }
-        self.comparison = comparison if decision.step == "hold" else None
-        self._append(moves[decision.step], candidate, decision)
+    def _new_classes(self, candidate: Version, production: Version) -> tuple[str, ...]:
+        """Classes of a candidate that production does not know, and that are not known by another name."""
+        return diff_labels(self._learned(production), self._learned(candidate)).new_classes
+
+    def _promote(self, number: int, decision: Decision, *, is_forced: bool = False) -> None:
+        former = self.state.production
+        is_watched = former is not None and not is_forced and decision.basis == "held-back examples"
+        evidence = None if decision.result is None else evidence_of(decision)
+        move = Promoted(version=number, former=former, is_watched=is_watched, is_forced=is_forced, evidence=evidence)
+        self._append(move, decision)
+
+    def _is_due(self, refused: list[Night]) -> bool:
+        """Whether a version is to be trained from the present labels."""
+        settings, state = settings_of(self.work), self.state
+        if (known := state.version_of(settings, self.labels.digest)) is not None:
+            return self.force and known.number not in (state.production, state.candidate)
+        if refused:
+            self._refuse(refused)
+            return False
+        if state.candidate is None:
+            return True
+        candidate = state.version(state.candidate)
+        has_new_class = bool(diff_labels(self._learned(candidate), self.labels).new_classes)
+        return has_new_class or candidate.settings != settings or self.force
+
+    def _refuse(self, nights: list[Night]) -> None:
+        """Note that labels were refused, once for the same labels."""
+        decision = decide_nights(nights)
+        self.decisions.append((None, decision))
+        if self.state.refused == self.labels.digest:
+            return
+        found = [each.found for each in nights]
+        move = Refused(
+            labels=self.labels.put(self.work.store, self.journal.folder),
+            images=sum(each.labels for each in found),
+            agreeing=sum(each.agreeing for each in found),
+            expected=sum(each.expected for each in found),
+            classes=classes_of(nights),
+        )
+        self.state = self.journal.append(move, by=self.by, why=decision.why, after=self.state)
 
     def _train(self) -> None:
+        """Train a version and its twin, as far as they are not there, and register it."""
         was_there = self.work.training.find(self.work.store) is not None
         classifier = embed_and_train(self.work, self.reporter).classifier
-        held = replace(self.work.training, support=without_held_back(self.work.training.support))
+        held = replace(self.work.training, support=for_twin(self.work.training.support))
         twin_was_there = held.find(self.work.store) is not None
         twin = held.run(self.work.store)
         self.trained += (not was_there) + (not twin_was_there)
@@ -256,50 +359,33 @@ class _OneTurn:
         digest = self.labels.put(self.work.store, self.journal.folder)
         production = self.state.production
         version = version_of(self.work, classifier, twin, number=number, labels=digest, parent=production)
-        self._append(Registered(version=version), number, Decision("train", self._changes()))
-        self._judge_new(number, production)
+        self._append(Registered(version=version), Decision("train", self._changes(version)))
 
-    def _judge_new(self, number: int, production: int | None) -> None:
-        if production is None:
-            decision = decide_new(None, None, self.rules)
-            self._append(Promoted(version=number, former=None), number, decision)
-            return
-        current = self._compared(production)
-        new_labels = check_labels(fresh_for(self._evidence_labels, [current]), current)
-        examples = [
-            FreshLabel(content, names[0], None)
-            for content, names in sorted(self.labels.of_content.items())
-            if len(names) == 1 and is_held_back(content)
-        ]
-        twins = self._compared(number, twin=True), self._compared(production, twin=True)
-        held_back = compare(examples, [twins[0]], twins[1])
-        decision = decide_new(new_labels, held_back, self.rules)
-        if decision.step == "promote":
-            self._append(Promoted(version=number, former=production, is_watched=True), number, decision)
-        elif decision.step == "reject":
-            self._append(Rejected(version=number), number, decision)
-        else:
-            self.decisions.append((number, decision))
-
-    def _changes(self) -> str:
+    def _changes(self, version: Version) -> str:
         """What changed since the version in production, in a sentence."""
-        if self.state.production is None:
-            return f"the first version, of {len(self.labels.of_content)} images"
-        version = self.state.version(self.state.production)
-        diff = diff_labels(read_learned_labels(self.journal.store, self.journal.folder, version.labels), self.labels)
-        counts = f"{len(diff.added)} labels added, {len(diff.removed)} removed, {len(diff.relabelled)} changed"
+        if (production := self._production) is None:
+            return f"the first version, of {len(self.labels.of_content):,} images"
+        diff = diff_labels(self._learned(production), self.labels)
+        counts = f"{len(diff.added):,} labels added, {len(diff.removed):,} removed, {len(diff.relabelled):,} changed"
         classes = [("new", diff.new_classes), ("removed", diff.removed_classes)]
         told = [f"{word}: {', '.join(names[:5])}" for word, names in classes if names]
         told += [f"{old} is now {new}" for old, new in diff.renamed]
+        told += ["another backbone"] * (dict(version.backbone) != dict(production.backbone))
+        if diff.is_empty and not told[len(diff.renamed) :]:
+            told.append("other settings")
         return "; ".join([counts, *told])
 
-    def _append(self, move: Move, number: int, decision: Decision) -> None:
-        """Make a move, unless it would only repeat a comparison without new labels."""
-        if isinstance(move, Compared) and self._last_comparison(move) == move:
+    def _append(self, move: Move, decision: Decision) -> None:
+        """Make a move, unless it would only repeat a comparison, or tell one of no label."""
+        number = move.version.number if isinstance(move, Registered) else getattr(move, "version", None)
+        if isinstance(move, RolledBack):
+            number = move.former
+        if isinstance(move, Compared) and (not move.evidence.images or self._last_comparison(move) == move):
+            if self.comparison is not None:
+                self.decisions.append((number, decision))
             return
         self.state = self.journal.append(move, by=self.by, why=decision.why, after=self.state)
         self.decisions.append((number, decision))
-        self.reporter.say(f"version {number}: {decision.why}")
 
     def _last_comparison(self, like: Compared) -> Compared | None:
         """The last comparison of the same two versions."""
@@ -310,22 +396,53 @@ class _OneTurn:
         )
 
     def _relabel(self) -> FinishedClassification:
-        """Classify the archive with production."""
-        assert self.state.production is not None
-        job = self.work.job
-        place = self.work.store.url(self.state.version(self.state.production).folder)
-        section = replace(job.classifier, from_=place, method="gda", hyperparameters={}, archive_sample="keep")
-        return classify(replace(job, classifier=section), self.reporter)
+        """Classify the archive with production; again if a person moved it meanwhile."""
+        for _ in range(TRIES):
+            production = self._production
+            if production is None:
+                raise JobError(["nothing is in production"])
+            job = job_of_version(self.work, production)
+            finished = classify(job, self.reporter, learned=self._images_of(production))
+            self.state = self.journal.state()
+            if self.state.production == production.number:
+                return finished
+            self.reporter.say(f"production was moved to version {self.state.production} meanwhile")
+        raise RegistryMovedError(["production was moved again and again while the archive was labelled; run again"])
+
+    def _images_of(self, version: Version) -> frozenset[str]:
+        """References of the present examples that a version learned from."""
+        learned = self._learned(version).of_content
+        digests = {} if self.work.support is None else self.work.support.digests
+        return frozenset(image for image, digest in digests.items() if digest in learned)
 
 
-def evidence_of(comparison: Comparison, result: GateResult | None) -> Evidence:
-    """Return the evidence of a decision, for the journal."""
-    assert result is not None
+def job_of_version(work: Classification, version: Version) -> Job:
+    """Return the job that labels the archive with a version, on the backbone that this was trained on."""
+    job = work.job
+    section = replace(
+        job.classifier, from_=work.store.url(version.folder), method="gda", hyperparameters={}, archive_sample="keep"
+    )
+    if dict(version.backbone) == job.clip.spec.identity():
+        return replace(job, classifier=section)
+    spec = stored_classifier(work.store, version).backbone(None)
+    return replace(job, classifier=section, clip=ClipSection.from_spec(spec, templates=job.clip.templates))
+
+
+def evidence_of(decision: Decision) -> Evidence:
+    """Return the evidence of a decision, for the journal.
+
+    Raises:
+        ValueError: it rests on none.
+    """
+    result, compared = decision.result, decision.compared
+    if result is None or compared is None:
+        raise ValueError(f"no evidence for: {decision.why}")
     return Evidence(
-        images=len(comparison.gains),
-        better=comparison.better,
-        worse=comparison.worse,
+        images=len(compared.labels),
+        better=compared.comparison.better,
+        worse=compared.comparison.worse,
         log_evidence=result.log_evidence,
         log_harm=result.log_harm,
         log_needed=result.log_needed,
+        basis=decision.basis,
     )

@@ -1,14 +1,20 @@
-"""What one turn decides, from what is known: a pure function, so that a turn that was ended goes on where it was."""
+"""What one turn decides, from what is known: pure functions, so that a turn that was ended goes on where it was."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fewshot.promotion import Comparison, GateResult, NewLabels, Policy, decide, shows_harm, watch
+from fewshot.promotion import GateResult, Policy, decide, shows_harm, watch
+from ray_jobs.registry.moves import EvidenceBasis
 from ray_jobs.registry.registry_state import RegistryState
+from ray_jobs.retraining.fresh_labels import LabelComparison
+from ray_jobs.retraining.label_nights import Night
 
-Step = Literal["nothing", "train", "promote", "reject", "hold", "roll back", "confirm"]
+Step = Literal["train", "refuse", "promote", "reject", "hold", "roll back", "confirm"]
+SHOWN = 5
+"""Classes that a sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +26,25 @@ class Rules:
         margin: by how much a candidate may be worse under `not-worse`, in (0, 1).
         alpha: probability of a wrong decision by the first candidate after a promotion.
         watch_labels: number of labels after which a watch without evidence of harm ends.
+        hold_labels: number of labels after which a candidate that is not decided yet is replaced.
     """
 
     policy: Policy = "watchful"
     margin: float = 0.02
     alpha: float = 0.05
     watch_labels: int = 500
+    hold_labels: int = 2_000
 
-    @property
-    def margin_of_policy(self) -> float:
-        """By how much a candidate may be worse under the policy."""
-        return self.margin if self.policy == "not-worse" else 0.0
+    def margin_for(self, state: RegistryState) -> float:
+        """By how much a frozen candidate may be worse.
+
+        After a rollback `watchful` asks for what `not-worse` asks for: its own test let the harm pass.
+        """
+        return 0.0 if self.policy == "superior" else self.margin if self.is_frozen(state) else 0.0
+
+    def is_frozen(self, state: RegistryState) -> bool:
+        """Whether a candidate without new classes waits for labels that come later."""
+        return self.policy != "watchful" or state.fell_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,67 +55,108 @@ class Decision:
         step: what.
         why: in a sentence, for the journal and the terminal.
         result: of the comparison that it rests on; None if on none.
+        compared: that comparison.
+        basis: of the comparison.
     """
 
     step: Step
     why: str
     result: GateResult | None = None
+    compared: LabelComparison | None = None
+    basis: EvidenceBasis = "fresh labels"
 
 
-def decide_watch(comparison: Comparison, rules: Rules) -> Decision:
+def decide_watch(own: LabelComparison, chain: LabelComparison | None, rules: Rules) -> tuple[Decision, Decision | None]:
     """Decide whether the watched version stays in production.
 
     Args:
-        comparison: of the productions since the watch began with the version that would be restored.
-        rules: of the job.
+        own: the version in production with the one before it, by labels that came to this version alone.
+        chain: all versions since the watch began with the one that would be restored; None if that is the same.
+        rules: of the job. Both comparisons share what may go wrong.
+
+    Returns:
+        what is done, and what is found by the chain; None without it. Each may say to go back.
     """
-    result, labels = watch(comparison, alpha=rules.alpha), len(comparison.gains)
-    counts = f"{comparison.better} better, {comparison.worse} worse of {labels} labels that came later"
+    alpha = rules.alpha if chain is None else rules.alpha / 2.0
+    return _watched(own, alpha, rules.watch_labels), None if chain is None else _watched(chain, alpha, None)
+
+
+def _watched(compared: LabelComparison, alpha: float, enough: int | None) -> Decision:
+    """Look at one comparison of a watch; only `enough` labels, or evidence for the newer version, end it."""
+    result, counts = watch(compared.comparison, alpha=alpha), f"{_counts(compared)} that came later"
     if result.decision == "reject":
-        return Decision("roll back", f"evidence of harm: {counts}", result)
-    if result.decision == "promote":
-        return Decision("confirm", f"shown to be better: {counts}", result)
-    if labels >= rules.watch_labels:
-        return Decision("confirm", f"no evidence of harm: {counts}", result)
-    return Decision("hold", f"still watched: {counts}", result)
+        return Decision("roll back", f"evidence of harm: {counts}", result, compared)
+    if fallen := compared.fallen:
+        return Decision("roll back", f"evidence of harm in {_some(fallen)}: {counts}", result, compared)
+    if enough is not None and result.decision == "promote":
+        return Decision("confirm", f"shown to be better: {counts}", result, compared)
+    if enough is not None and len(compared.labels) >= enough:
+        return Decision("confirm", f"no evidence of harm: {counts}", result, compared)
+    return Decision("hold", f"still watched: {counts}", result, compared)
 
 
-def decide_candidate(comparison: Comparison, state: RegistryState, rules: Rules) -> Decision:
-    """Decide about a frozen candidate, under the policies `superior` and `not-worse`.
+def decide_frozen(compared: LabelComparison, state: RegistryState, rules: Rules) -> Decision:
+    """Decide about a frozen candidate by labels that came after it and production.
 
     Args:
-        comparison: of the candidate with production, by labels that came after both.
+        compared: the candidate with production.
         state: of the registry, which counts candidates.
         rules: of the job.
     """
-    margin = rules.margin_of_policy
-    result = decide(comparison, margin=margin, candidate=max(1, state.candidates), alpha=rules.alpha)
-    counts = f"{comparison.better} better, {comparison.worse} worse of {len(comparison.gains)} labels"
+    margin = rules.margin_for(state)
+    result = decide(compared.comparison, margin=margin, candidate=max(1, state.candidates), alpha=rules.alpha)
+    counts = _counts(compared)
+    if result.decision == "reject":
+        return Decision("reject", f"production is shown to be better: {counts}", result, compared)
+    if fallen := compared.fallen:
+        return Decision("reject", f"production is shown to be better in {_some(fallen)}: {counts}", result, compared)
     if result.decision == "promote":
         shown = "better" if not margin else f"not worse by {100 * margin:g} points"
-        return Decision("promote", f"shown to be {shown}: {counts}", result)
-    if result.decision == "reject":
-        return Decision("reject", f"production is shown to be better: {counts}", result)
-    return Decision("hold", f"not decided yet: {counts}", result)
+        return Decision("promote", f"shown to be {shown}: {counts}", result, compared)
+    if len(compared.labels) >= rules.hold_labels:
+        return Decision("reject", f"not decided by {counts}; the next version learns from them", result, compared)
+    return Decision("hold", f"not decided yet: {counts}", result, compared)
 
 
-def decide_new(new_labels: NewLabels | None, held_back: Comparison | None, rules: Rules) -> Decision:
-    """Decide about a candidate that was just trained.
+def decide_by_held_back(compared: LabelComparison, rules: Rules, new_classes: Sequence[str] = ()) -> Decision:
+    """Decide about a candidate that need not wait.
 
     Args:
-        new_labels: what its new labels look like to production; None if there is no production.
-        held_back: of twins of both that did not learn from a part of the examples, on that part; None likewise.
+        compared: twins of the candidate and of production, on examples that neither of them learned from.
         rules: of the job.
+        new_classes: that production does not know: they cannot wait.
     """
-    if new_labels is None or held_back is None:
-        return Decision("promote", "the first version")
-    if new_labels.is_suspicious:
-        wrong = f"production agrees with {new_labels.agreeing} of {new_labels.labels} new labels, where it expects"
-        classes = ", ".join(new_labels.classes[:5])
-        return Decision("reject", f"{wrong} {new_labels.expected:.0f}; look at the labels of {classes}")
-    if rules.policy != "watchful":
-        return Decision("hold", "frozen until labels that come later decide")
-    counts = f"{held_back.better} better, {held_back.worse} worse of {len(held_back.gains)} held-back examples"
-    if shows_harm(held_back.better, held_back.worse):
-        return Decision("reject", f"worse on examples that were held back: {counts}")
-    return Decision("promote", f"no harm on examples that were held back: {counts}")
+    better, worse = compared.comparison.better, compared.comparison.worse
+    counts = f"{better} better, {worse} worse of {len(compared.labels)} held-back examples"
+    result = decide(compared.comparison, alpha=rules.alpha)
+    basis: EvidenceBasis = "held-back examples"
+    if shows_harm(better, worse):
+        return Decision("reject", f"worse on examples that were held back: {counts}", result, compared, basis)
+    why = f"no harm on examples that were held back: {counts}"
+    if new_classes:
+        why = f"{_some(new_classes)}: new, and not waiting; on the other classes {why}"
+    return Decision("promote", why, result, compared, basis)
+
+
+def decide_nights(nights: Sequence[Night]) -> Decision:
+    """Say why labels are not learned from; there is a night at least."""
+    found = [each.found for each in nights]
+    agreeing, labels = sum(each.agreeing for each in found), sum(each.labels for each in found)
+    expected = sum(each.expected for each in found)
+    counts = f"production agrees with {agreeing:,} of {labels:,} new labels, and expected {expected:,.0f}"
+    return Decision("refuse", f"{counts}; look at the labels of {_some(classes_of(nights))}")
+
+
+def classes_of(nights: Sequence[Night]) -> tuple[str, ...]:
+    """Return the classes to look at, each once, those of the first night first."""
+    return tuple(dict.fromkeys(name for night in nights for name in night.found.classes))
+
+
+def _counts(compared: LabelComparison) -> str:
+    found = compared.comparison
+    return f"{found.better} better, {found.worse} worse of {len(compared.labels)} labels"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"

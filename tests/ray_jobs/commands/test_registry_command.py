@@ -40,13 +40,14 @@ def test_versions_are_listed_promoted_rolled_back_and_pruned(output: str) -> Non
     assert "version 1 is in production" in listed.stderr
     assert json.loads(run("promote", output, "2", "--why", "checked").stdout)["production"] == 2
     shown = run("show", output, "2")
-    assert "promoted by force" in shown.stderr
+    assert "version 2 was promoted by hand, in place of version 1" in shown.stderr
+    assert "why: checked" in shown.stderr
     assert json.loads(shown.stdout)["version"]["state"] == "production"
     back = run("rollback", output, "--why", "wrong labels", "--by", "ann")
     assert "rolled back to version 1; in production: version 1" in back.stderr
     diff = run("diff", output, "1", "2", "--job", "groceries")
     assert "1 added, 0 removed, 0 relabelled" in diff.stderr
-    assert json.loads(run("prune", output).stdout)["removed"] == []
+    assert json.loads(run("prune", output).stdout)["folders"] == []
 
 
 def test_a_move_needs_a_reason(output: str) -> None:

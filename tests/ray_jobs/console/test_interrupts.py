@@ -104,6 +104,24 @@ def interrupted(process, number=signal.SIGINT):
     return process.returncode, messages, time.monotonic() - begin
 
 
+IN_ANOTHER_THREAD = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # The kernel gives it to another thread.
+try:
+    print("ready", flush=True); time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_a_signal_that_does_not_end_the_wait_of_the_main_thread_wakes_it():
+    process = start("-c", READY + IN_ANOTHER_THREAD)
+    assert process.stdout.readline() == "ready\n"
+    code, _, seconds = interrupted(process, signal.SIGTERM)
+    assert code == 130
+    assert seconds < MUCH
+
+
 @pytest.mark.parametrize("program", [SWALLOWED, IN_A_THREAD])
 def test_ctrl_c_is_answered_and_ends_a_process_that_goes_on_waiting(program):
     process = start("-c", READY + program)

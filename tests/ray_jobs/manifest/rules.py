@@ -1,15 +1,16 @@
-"""Rules of KubeRay's operator and of Kueue beyond the schema, as far as these manifests need them."""
+"""Rules of KubeRay's operator, of Kubernetes and of Kueue beyond the schema, as far as these manifests need them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from typing import Any
+from zoneinfo import available_timezones
 
 DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-LONGEST = {"RayJob": 47, "RayCluster": 53, "ConfigMap": 253}
+LONGEST = {"RayJob": 47, "RayCluster": 53, "RayCronJob": 36, "CronJob": 52, "ConfigMap": 253}
 MODES = ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
 QUEUE = "kueue.x-k8s.io/queue-name"
 
@@ -26,6 +27,13 @@ def broken_rules(document: dict[str, Any]) -> list[str]:
             found.append("a RayJob cannot have enableK8sTokenAuth")
     if kind == "RayCluster":
         found += _cluster(document["spec"])
+    if kind == "RayCronJob":
+        template = document["spec"]["jobTemplate"]
+        found += [*_times(document["spec"]), *_job(template), *_cluster(template["rayClusterSpec"])]
+        if template.get("suspend"):
+            found.append("without a queue a suspended job never starts")
+    if kind == "CronJob":
+        found += [*_times(document["spec"]), *_cron_job(document["spec"])]
     if QUEUE in document["metadata"].get("labels", {}):
         found += _queued(document)
     return found
@@ -48,6 +56,38 @@ def _job(spec: dict[str, Any]) -> Iterator[str]:
         yield "a pod of a Job says whether it is restarted"
     if "command" in submitter["containers"][0]:
         yield "KubeRay's own command submits"
+
+
+def _times(spec: dict[str, Any]) -> Iterator[str]:
+    """What both controllers read by the same parser, which knows neither Sunday as 7 nor a zone in the expression."""
+    fields = spec["schedule"].split()
+    if len(fields) != 5 or "TZ" in spec["schedule"] or re.search(r"(^|[,-])7", fields[-1]):
+        yield f"{spec['schedule']!r} is no schedule"
+    if spec["timeZone"] not in available_timezones():
+        yield f"{spec['timeZone']!r} is no zone"
+
+
+def _cron_job(spec: dict[str, Any]) -> Iterator[str]:
+    """Kubernetes' rules for a CronJob, its Job and its pod."""
+    job = spec["jobTemplate"]["spec"]
+    pod = job["template"]["spec"]
+    names = {container["name"] for container in pod["containers"]}
+    if spec["concurrencyPolicy"] not in ("Allow", "Forbid", "Replace"):
+        yield f"concurrencyPolicy {spec['concurrencyPolicy']!r} is unknown"
+    if spec["startingDeadlineSeconds"] < 10:
+        yield "the controller looks every ten seconds"
+    if pod["restartPolicy"] != "Never":
+        yield "a podFailurePolicy needs restartPolicy Never"
+    for rule in job["podFailurePolicy"]["rules"]:
+        exits = rule.get("onExitCodes")
+        if exits is not None and (exits["containerName"] not in names or 0 in exits["values"]):
+            yield "a rule for another container, or for success"
+    if not job.get("suspend") and QUEUE in spec["jobTemplate"]["metadata"]["labels"]:
+        yield "Kueue starts what is suspended"
+    for container in pod["containers"]:
+        yield from _container(
+            container, [volume["name"] for volume in pod["volumes"]], pod["terminationGracePeriodSeconds"]
+        )
 
 
 def _cluster(spec: dict[str, Any]) -> Iterator[str]:

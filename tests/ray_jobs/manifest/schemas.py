@@ -1,4 +1,4 @@
-"""KubeRay's schemas as JSON Schema, strict: unknown fields are refused, as `kubectl --validate=strict` does."""
+"""Schemas of KubeRay and Kubernetes as JSON Schema, strict: unknown fields are refused, as `kubectl --validate=strict` does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-CRD = Path(__file__).parent / "kuberay" / "RayJob.v1.json.gz"
+FOLDER = Path(__file__).parent
+CRD = FOLDER / "kuberay" / "RayJob.v1.json.gz"
+CRON_CRD = FOLDER / "kuberay" / "RayCronJob.v1.json"
+CRON_JOB = FOLDER / "kubernetes" / "CronJob.v1.json.gz"
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 METADATA = {
     "type": "object",
@@ -31,9 +34,14 @@ def _validator(kind: str) -> Draft202012Validator:
         return Draft202012Validator(
             _document("v1", kind, {"immutable": {"type": "boolean"}, "data": TEXTS}, required=["data"])
         )
+    if kind == "CronJob":
+        return Draft202012Validator(json.loads(gzip.decompress(CRON_JOB.read_bytes())))
     spec = json.loads(gzip.decompress(CRD.read_bytes()))["properties"]["spec"]
     if kind == "RayCluster":
         spec = spec["properties"]["rayClusterSpec"]
+    if kind == "RayCronJob":
+        cron = json.loads(CRON_CRD.read_text())
+        spec = cron | {"properties": cron["properties"] | {"jobTemplate": spec}}
     return Draft202012Validator(_document("ray.io/v1", kind, {"spec": strict(spec)}, required=["spec"]))
 
 

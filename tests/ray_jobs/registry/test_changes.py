@@ -1,45 +1,24 @@
-"""Moves by hand: what stays, what goes, what is refused."""
+"""Moves by hand: what is moved, what is refused, and how versions look afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cluster import Store
 from ray_jobs.errors import JobError
-from ray_jobs.registry.changes import promote, prune, roll_back
+from ray_jobs.registry.changes import promote, reject, roll_back
 from ray_jobs.registry.inspection import describe_version, diff_versions, list_versions
 from ray_jobs.registry.journal import Journal
-from ray_jobs.registry.learned_labels import LearnedLabels
-from ray_jobs.registry.moves import Promoted, Registered, Rejected
-from tests.ray_jobs.registry.registered import open_local, version
+from ray_jobs.registry.moves import Promoted, Pruned, Registered, Rejected
+from tests.ray_jobs.registry.registered import open_local, version, with_classifiers
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     """Five versions with classifiers; 1, 2 and 4 were in production, 3 was rejected, 5 is the candidate."""
-    journal = open_local(tmp_path)
-    state = journal.state()
-    for number in range(1, 6):
-        labels = LearnedLabels(("amber", "blue"), {f"{n}": ("amber",) for n in range(number)})
-        digest = labels.put(journal.store, journal.folder)
-        each = version(number, labels=digest, parent=state.production)
-        for name in ("classifier.safetensors", "card.json"):
-            journal.store.put(f"{each.folder}/{name}", b"{}")
-        state = journal.append(Registered(version=each), by="cron", why="a night", after=state)
-        if number in (1, 2, 4):
-            move = Promoted(version=number, former=state.production)
-            state = journal.append(move, by="cron", why="no harm", after=state)
-        if number == 3:
-            state = journal.append(Rejected(version=3), by="cron", why="worse", after=state)
-    return journal
-
-
-def classifiers(journal: Journal) -> set[int]:
-    return {int(path.split("/")[2], 16) for path in journal.store.list("classifiers")}
+    return with_classifiers(open_local(tmp_path))
 
 
 def test_a_promotion_by_hand_is_forced_and_told(journal: Journal) -> None:
@@ -60,9 +39,11 @@ def test_a_rollback_restores_the_production_before_or_a_named_one(journal: Journ
     ("move", "message"),
     [
         (lambda journal: promote(journal, 9, by="ann", why=""), "no version 9"),
-        (lambda journal: promote(journal, 4, by="ann", why=""), "in production already"),
         (lambda journal: roll_back(journal, 3, by="ann", why=""), "never in production; to make it so"),
-        (lambda journal: roll_back(journal, 4, by="ann", why=""), "in production already"),
+        (lambda journal: roll_back(journal, 9, by="ann", why=""), "no version 9; it has 1 to 5"),
+        (lambda journal: reject(journal, 9, by="ann", why=""), "no version 9; it has 1 to 5"),
+        (lambda journal: reject(journal, 4, by="ann", why=""), "in production; to take it back: fewshot registry roll"),
+        (lambda journal: reject(journal, 2, by="ann", why=""), r"not the candidate \(that is version 5\)"),
     ],
 )
 def test_moves_that_make_no_sense_are_refused(
@@ -72,6 +53,33 @@ def test_moves_that_make_no_sense_are_refused(
     with pytest.raises(JobError, match=message):
         move(journal)
     assert journal.entries() == before
+
+
+def test_a_candidate_is_dropped_by_hand(journal: Journal) -> None:
+    moved = reject(journal, 5, by="ann", why="no label comes any more")
+    assert (moved.did, moved.production, moved.former) == ("rejected version 5", 4, 4)
+    assert journal.entries()[-1].move == Rejected(version=5, is_forced=True)
+    assert journal.state().candidate is None
+    with pytest.raises(JobError, match=r"not the candidate \(there is none\)"):
+        reject(journal, 1, by="ann", why="")
+
+
+@pytest.mark.parametrize(
+    ("move", "said"),
+    [
+        (lambda journal: promote(journal, 5, by="ann", why=""), "version 5 is in production already"),
+        (lambda journal: roll_back(journal, 2, by="ann", why=""), "version 2 is in production already"),
+        (lambda journal: reject(journal, 5, by="ann", why=""), "version 5 was rejected already"),
+    ],
+)
+def test_a_move_that_was_made_is_not_made_again(journal: Journal, move: Callable[[Journal], object], said: str) -> None:
+    first = move(journal)
+    entries = journal.entries()
+    again = move(journal)
+    assert (first.moved, again.moved) == (True, False)  # type: ignore[attr-defined]
+    assert again.did == f"{said}; nothing was moved"  # type: ignore[attr-defined]
+    assert again.production == first.production  # type: ignore[attr-defined]
+    assert journal.entries() == entries
 
 
 def test_a_version_without_its_classifier_is_not_put_into_production(journal: Journal) -> None:
@@ -89,62 +97,27 @@ def test_without_an_earlier_production_there_is_nothing_to_go_back_to(tmp_path: 
         roll_back(journal, by="ann", why="harm")
 
 
-def test_prune_removes_what_nothing_needs_and_can_be_repeated(journal: Journal) -> None:
-    moved = prune(journal, keep=2, by="ann", why="space")
-    assert classifiers(journal) == {2, 4, 5}
-    assert set(moved.removed) == {version(1).folder, version(3).folder}
-    assert journal.state().pruned == {1, 3}
-    again = prune(journal, keep=2, by="ann", why="space")
-    assert again.removed == ()
-    assert again.did == "removed 0 classifiers"
-    assert len([entry for entry in journal.entries() if entry.move.kind == "pruned"]) == 1
-    with pytest.raises(JobError, match="was removed; train it again"):
-        roll_back(journal, 1, by="ann", why="harm")
-
-
-def test_what_a_rollback_restores_stays_even_if_one_is_to_be_kept(journal: Journal) -> None:
-    prune(journal, keep=1, by="ann", why="space")
-    assert classifiers(journal) == {2, 4, 5}
-    assert roll_back(journal, by="ann", why="harm").production == 2
-
-
-def test_a_prune_that_ended_halfway_is_finished_by_the_next_one(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def crash(_store: Store, _path: str) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Store, "delete", crash)
-        with pytest.raises(KeyboardInterrupt):
-            prune(journal, keep=2, by="ann", why="space")
-    assert classifiers(journal) == {1, 2, 3, 4, 5}
-    assert len(prune(journal, keep=2, by="ann", why="space").removed) == 2
-    assert classifiers(journal) == {2, 4, 5}
-
-
-def test_a_classifier_that_two_versions_share_stays_as_long_as_one_is_needed(journal: Journal) -> None:
-    twin = replace(version(6), folder=version(1).folder, labels=journal.state().version(1).labels)
-    journal.append(Registered(version=twin), by="cron", why="the labels of the first night", after=journal.state())
-    prune(journal, keep=2, by="ann", why="space")
-    assert 1 in classifiers(journal)
-
-
 def test_versions_are_listed_with_what_they_are_now(journal: Journal) -> None:
     listed = list_versions(journal)
     assert [each.state for each in listed.versions] == ["former", "former", "rejected", "production", "candidate"]
     assert (listed.production, listed.watched) == (4, False)
-    prune(journal, keep=2, by="ann", why="space")
+    assert not any(each.is_forced for each in listed.versions)
+    journal.append(Pruned(versions=(1, 3)), by="ann", why="space", after=journal.state())
     promote(journal, 5, by="ann", why="checked")
-    states = [each.state for each in list_versions(journal).versions]
-    assert states == ["removed", "former", "removed", "former", "production"]
+    versions = list_versions(journal).versions
+    assert [each.state for each in versions] == ["removed", "former", "removed", "former", "production"]
+    assert [each.is_forced for each in versions] == [False, False, False, True, True]
 
 
 def test_a_version_is_described_with_all_that_concerns_it(journal: Journal) -> None:
     details = describe_version(journal, 3)
     assert details.images_of_class == {"amber": 3, "blue": 0}
-    kinds = [entry["move"]["kind"] for entry in details.moves]  # type: ignore[call-overload,index]
-    assert kinds == ["registered", "rejected"]
+    assert [line.move["kind"] for line in details.moves] == ["registered", "rejected"]
+    assert [line.did for line in details.moves] == [
+        "version 3 was trained, beside version 2 in production",
+        "version 3 was rejected",
+    ]
+    assert [(line.by, line.why) for line in details.moves] == [("cron", "a night"), ("cron", "worse")]
     with pytest.raises(JobError, match="no version 8"):
         describe_version(journal, 8)
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +10,8 @@ import pytest
 from cluster import Store
 from ray_jobs.errors import JobError
 from ray_jobs.registry.journal import Journal, RegistryMovedError, jobs_with_registry, open_journal
-from ray_jobs.registry.moves import Move, Promoted, Registered, RolledBack
-from ray_jobs.registry.registry_state import RegistryState, state_of
+from ray_jobs.registry.moves import Promoted, Registered
+from ray_jobs.registry.registry_state import RegistryState
 from tests.ray_jobs.registry.registered import Clock, open_local, version, with_versions
 
 FIRST = "registry/groceries/journal/000001.json"
@@ -103,49 +100,6 @@ def test_a_journal_that_was_changed_is_refused(tmp_path: Path, damage: Callable[
     damage(tmp_path)
     with pytest.raises(JobError, match=f"{message}.*Restore .* from a copy"):
         open_local(tmp_path).state()
-
-
-def moves_of(state: RegistryState, rng: random.Random) -> tuple[Move, ...]:
-    """Some moves that are possible from a state."""
-    possible: list[Move] = [Registered(version=version(len(state.versions) + 1))]
-    others = [number for number in state.versions if number != state.production]
-    if others:
-        possible.append(Promoted(version=rng.choice(others), former=state.production))
-    if state.former is not None and state.production is not None:
-        possible.append(RolledBack(version=state.former, former=state.production))
-    return tuple(possible)
-
-
-def interleave(open_one: Callable[[], Journal], *, seed: int, attempts: int) -> int:
-    """Let three processes move one registry at random, and check that each move continued what its writer had read."""
-    made: list[tuple[int, int]] = []
-
-    def move(name: str) -> None:
-        journal, rng = open_one(), random.Random(f"{seed} {name}")
-        for _ in range(attempts):
-            state = journal.state()
-            try:
-                after = journal.append(rng.choice(moves_of(state, rng)), by=name, why="chance", after=state)
-            except RegistryMovedError:
-                continue
-            made.append((state.sequence, after.sequence))
-
-    threads = [threading.Thread(target=move, args=(name,)) for name in ("ann", "bob", "cron")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    entries = open_one().entries()
-    assert sorted(made) == [(number, number + 1) for number in range(len(entries))]
-    assert state_of(entries).sequence == len(entries)
-    return len(entries)
-
-
-def test_processes_that_move_at_once_never_make_two_productions(tmp_path: Path) -> None:
-    done = 0
-    for seed in range(40):
-        done += interleave(partial(open_local, tmp_path / str(seed)), seed=seed, attempts=4)
-    assert done >= 160
 
 
 def test_an_entry_is_later_than_the_one_before_it_whatever_clocks_say(tmp_path: Path) -> None:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from ray_jobs.errors import JobError
-from ray_jobs.registry.moves import Compared, Confirmed, Move, Promoted, Pruned, Registered, Rejected, RolledBack
+from ray_jobs.registry.moves import (
+    Compared,
+    Confirmed,
+    Move,
+    Promoted,
+    Pruned,
+    Refused,
+    Registered,
+    Rejected,
+    RolledBack,
+)
+from ray_jobs.registry.registry_state import WATCHED as WATCHED_AT_MOST
 from ray_jobs.registry.registry_state import RegistryState
 from tests.ray_jobs.registry.registered import EVIDENCE, version
 
@@ -44,9 +55,9 @@ def test_candidates_are_counted_since_production_changed() -> None:
 
 def test_a_watch_lasts_until_it_is_confirmed_rolled_back_or_a_person_decides() -> None:
     state = after(*WATCHED)
-    assert (state.production, state.shadow, state.watched_since) == (2, 1, 4)
+    assert (state.production, state.shadow, state.watched) == (2, 1, (2,))
     confirmed = state.after(Confirmed(version=2, evidence=EVIDENCE))
-    assert (confirmed.production, confirmed.shadow, confirmed.watched_since) == (2, None, None)
+    assert (confirmed.production, confirmed.shadow, confirmed.watched) == (2, None, ())
     back = state.after(RolledBack(version=1, former=2, is_automatic=True, evidence=EVIDENCE))
     assert (back.production, back.shadow, back.rejected) == (1, None, frozenset({2}))
     forced = state.after(Registered(version=version(3))).after(Promoted(version=3, former=2, is_forced=True))
@@ -55,15 +66,15 @@ def test_a_watch_lasts_until_it_is_confirmed_rolled_back_or_a_person_decides() -
 
 def test_a_promotion_during_a_watch_prolongs_it() -> None:
     state = after(*WATCHED, Registered(version=version(3)), Promoted(version=3, former=2, is_watched=True))
-    assert (state.production, state.shadow, state.watched_since, state.watched) == (3, 1, 4, (2, 3))
+    assert (state.production, state.shadow, state.watched) == (3, 1, (2, 3))
     more = state.after(Registered(version=version(4))).after(Promoted(version=4, former=3, is_watched=True))
-    assert more.needed == {1, 2, 3, 4}  # All of them are compared with the first.
+    assert more.needed.keys() == {1, 2, 3, 4}  # All of them are compared with the first.
     assert more.after(RolledBack(version=1, former=4)).watched == ()
 
 
 def test_the_first_version_has_nothing_to_be_watched_against() -> None:
     state = after(Registered(version=version(1)), Promoted(version=1, former=None, is_watched=True))
-    assert (state.shadow, state.watched_since, state.former) == (None, None, None)
+    assert (state.shadow, state.watched, state.former) == (None, (), None)
 
 
 def test_a_rollback_restores_the_latest_other_production() -> None:
@@ -82,7 +93,7 @@ def test_a_rolled_back_version_can_be_promoted_again() -> None:
 def test_what_is_needed_is_not_pruned() -> None:
     more = [Registered(version=version(number)) for number in (3, 4, 5)]
     state = after(*WATCHED, *more, Rejected(version=3))
-    assert state.needed == {1, 2, 5}
+    assert state.needed == {1: "restored by a rollback", 2: "in production", 5: "the candidate"}
     assert state.after(Pruned(versions=(3, 4))).pruned == {3, 4}
     for number in (1, 2, 5):
         with pytest.raises(JobError, match=f"version {number} is needed"):
@@ -101,6 +112,7 @@ def test_what_is_needed_is_not_pruned() -> None:
         (RolledBack(version=2, former=2), "expected version 1 in production"),
         (RolledBack(version=7, former=1), "no version 7"),
         (Rejected(version=7), "no version 7"),
+        (Rejected(version=1), "in production and cannot be rejected; roll back instead"),
         (Compared(version=7, against=1, evidence=EVIDENCE), "no version 7"),
         (Compared(version=2, against=7, evidence=EVIDENCE), "no version 7"),
         (Confirmed(version=1, evidence=EVIDENCE), "not watched"),
@@ -112,9 +124,57 @@ def test_moves_that_cannot_be_made_are_refused(move: Move, message: str) -> None
         after(*SECOND).after(move)
 
 
-def test_versions_are_found_by_classifier_and_labels() -> None:
-    state = after(*SECOND)
-    assert state.version_of(version(2).classifier, version(2).labels) == version(2)
-    assert state.version_of(version(2).classifier, "other") is None
+def night(number: int) -> list[Move]:
+    """A version with labels of its own that is promoted and watched."""
+    former = number - 1 or None
+    labels = f"{number:016x}"
+    promoted = Promoted(version=number, former=former, is_watched=True)
+    return [Registered(version=version(number, labels=labels)), promoted]
+
+
+def test_a_watch_is_over_a_number_of_versions_at_most() -> None:
+    nights = [move for number in range(1, WATCHED_AT_MOST + 4) for move in night(number)]
+    state = after(*nights)
+    assert len(state.watched) == WATCHED_AT_MOST
+    assert state.shadow == state.watched[0] - 1  # The one before the first of them, to which a rollback leads.
+    assert state.watched[-1] == state.production
+
+
+def test_after_a_rollback_the_next_version_must_show_that_it_may_go() -> None:
+    assert not after(*WATCHED).fell_back
+    for is_automatic in (True, False):
+        back = after(*WATCHED, RolledBack(version=1, former=2, is_automatic=is_automatic))
+        assert back.fell_back
+        assert back.after(Registered(version=version(3))).fell_back
+        assert not back.after(Registered(version=version(3))).after(Promoted(version=3, former=1)).fell_back
+
+
+def test_nothing_is_trained_for_labels_of_production_the_candidate_the_newest_or_a_rejected_version() -> None:
+    state = after(*night(1), *night(2), *night(3))
+    known = version(1).settings
+
+    def found(labels: int, at: RegistryState = state) -> int | None:
+        version = at.version_of(known, f"{labels:016x}")
+        return None if version is None else version.number
+
+    assert [found(labels) for labels in (1, 2, 3, 4)] == [None, None, 3, None]  # Undone labels are looked at again.
+    assert state.version_of("other settings", f"{3:016x}") is None
+    back = state.after(RolledBack(version=1, former=3))
+    assert [found(labels, back) for labels in (1, 2, 3)] == [1, None, 3]
+    rejected = back.after(Registered(version=version(4, labels=f"{4:016x}"))).after(Rejected(version=4))
+    assert [found(labels, rejected) for labels in (1, 2, 3, 4)] == [1, None, 3, 4]
+    pruned = rejected.after(Pruned(versions=(4,)))
+    assert found(4, pruned) is None
     with pytest.raises(JobError, match="it has none"):
         RegistryState().version(1)
+
+
+def test_label_sets_are_in_the_order_of_their_coming_and_refused_ones_are_known() -> None:
+    refused = Refused(labels="f" * 16, images=10, agreeing=2, expected=9.5, classes=("amber",))
+    state = after(*night(1), refused)
+    assert (state.label_sets, state.refused) == ((f"{1:016x}", "f" * 16), "f" * 16)
+    assert (state.production, state.candidate) == (1, None)
+    later = state.after(night(2)[0])
+    assert (later.label_sets[-1], later.refused) == (f"{2:016x}", None)
+    again = later.after(refused)
+    assert (again.label_sets, again.refused) == (later.label_sets, "f" * 16)

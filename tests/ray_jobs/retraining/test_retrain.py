@@ -10,10 +10,12 @@ import pytest
 from cluster import Store
 from ray_jobs.console.progress import Reporter
 from ray_jobs.job_file.reading import read_job
+from ray_jobs.labels.label_ledger import open_ledger
 from ray_jobs.registry.changes import roll_back
 from ray_jobs.registry.journal import Journal
 from ray_jobs.retraining.retrain import Turn, retrain
 from tests.ray_jobs.place import CLASSES, Place, fewshot
+from tests.tiny_clip import write_tiny_clip
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +42,7 @@ def label(place: Place, images: Iterable[int], labels: Mapping[int, str] | None 
         writer.writerow(["image", "label", "reason"])
         for number in images:
             name = (labels or {}).get(number, CLASSES[number % 3])
-            writer.writerow([f"photo_{number:03}.jpg", name, "review"])
+            writer.writerow([f"photo_{number:03}.jpg", name, "import"])
     assert fewshot("labels", "import", str(place.output), str(table), "--by", by).code == 0
 
 
@@ -75,29 +77,53 @@ def test_new_labels_train_a_version_that_is_promoted_and_watched(place: Place) -
     assert second.finished.metrics.given_labels is not None
     assert second.finished.metrics.given_labels.learned_from == 12  # Nothing is measured with them.
     entries = len(kinds(place))
-    for _ in range(2):  # Nothing came later: what is known is noted once.
-        assert (turn(place).trained, len(kinds(place))) == (0, entries + 1)
+    assert (turn(place).trained, len(kinds(place))) == (0, entries)  # Nothing came later.
     label(place, range(12, 24))
     third = turn(place)
-    assert (third.state.production, third.state.shadow, third.state.watched_since) == (3, 1, 4)
+    assert (third.state.production, third.state.shadow, third.state.watched) == (3, 1, (2, 3))
     compared = [entry.move for entry in journal(place).entries() if entry.move.kind == "compared"][-1]
     assert compared.evidence.images == 12  # What came after both: none of them was learned from.
 
 
-def test_a_night_of_wrong_labels_is_rejected_and_its_class_named(place: Place) -> None:
+def test_a_night_of_wrong_labels_is_refused_until_they_are_corrected(place: Place) -> None:
     turn(place)
     before = turn(place)
     label(place, range(40), {number: "cyan" for number in range(40) if number % 3 != 2 and number % 2})
     poisoned = turn(place)
-    assert poisoned.state.production == 1
-    assert poisoned.state.rejected == {2}
+    assert (poisoned.state.production, poisoned.trained, poisoned.refused) == (1, 0, True)
     assert "look at the labels of cyan" in journal(place).entries()[-1].why
     assert poisoned.finished.run.plan.predictions == before.finished.run.plan.predictions
+    entries = kinds(place)
+    assert entries == ["registered", "promoted", "refused"]
     again = turn(place)  # The labels are as they were, so nothing is trained, and nothing moves.
-    assert (again.trained, again.decisions) == (0, ())
+    assert (again.trained, kinds(place)) == (0, entries)
+    label(place, range(40, 60))  # Good labels do not make the others better.
+    more = turn(place)
+    assert (more.state.production, more.trained, more.refused) == (1, 0, True)
     label(place, range(40))
     mended = turn(place)
-    assert mended.state.production == 3
+    assert (mended.state.production, mended.refused) == (2, False)
+
+
+def test_refused_labels_can_be_accepted_by_force(place: Place) -> None:
+    turn(place)
+    label(place, range(40), {number: "cyan" for number in range(40) if number % 3 != 2 and number % 2})
+    turn(place)
+    job, _ = read_job(place.job)
+    forced = retrain(job, Reporter(), by="ann", force=True)
+    assert (forced.state.production, forced.state.shadow, forced.refused) == (2, None, False)
+    assert getattr(journal(place).entries()[-1].move, "is_forced", False)
+
+
+def test_undone_labels_take_their_version_back(place: Place) -> None:
+    first = turn(place)
+    label(place, range(12))
+    turn(place)
+    ledger = open_ledger(str(place.output / "labels"))
+    ledger.undo([event.id for event in ledger.events()], by="ann")
+    after = turn(place)
+    assert (after.state.production, after.trained) == (3, 0)  # The first classifier again, compared anew.
+    assert after.state.version(3).folder == first.state.version(1).folder
 
 
 def test_a_frozen_candidate_waits_until_later_labels_decide(place: Place) -> None:
@@ -126,7 +152,7 @@ def test_a_class_that_was_added_renamed_and_removed_is_told(place: Place) -> Non
     assert registered[-1] == "0 labels added, 0 removed, 0 changed; gold is now rust"
 
 
-def test_a_rollback_stays_until_the_labels_change(place: Place) -> None:
+def test_after_a_rollback_a_new_version_waits_for_labels_that_come_later(place: Place) -> None:
     turn(place)
     label(place, range(12))
     turn(place)
@@ -134,6 +160,56 @@ def test_a_rollback_stays_until_the_labels_change(place: Place) -> None:
     after = turn(place)
     assert (after.state.production, after.trained) == (1, 0)
     assert after.finished.run.plan.classifier == str(place.output / after.state.version(1).folder)
+    label(place, range(12, 15))
+    later = turn(place)
+    assert (later.state.production, later.state.candidate) == (1, 3)
+
+
+def test_a_new_class_does_not_wait(place: Place) -> None:
+    turn(place, "superior")
+    label(place, range(9))
+    assert turn(place, "superior").state.candidate == 2
+    gold = [0, 3, 6, 12, 15, 18]
+    label(place, gold, dict.fromkeys(gold, "gold"))
+    added = turn(place, "superior")
+    assert (added.state.production, added.state.candidate, added.state.shadow) == (3, None, 1)
+    assert "gold: new, and not waiting" in added.decisions[-1][1].why
+
+
+def test_another_backbone_is_compared_by_the_same_gate_and_can_be_rolled_back(place: Place) -> None:
+    first = turn(place)
+    other = place.folder / "other_clip"
+    other.mkdir()
+    write_tiny_clip(other, embed_dim=32)
+    place.write_job(
+        archive={"labels": str(place.truth)},
+        support={"labels": True},
+        classifier={"method": "gda"},
+        clip={"model": str(other)},
+    )
+    held = turn(place, "superior")
+    assert (held.state.production, held.state.candidate) == (1, 2)
+    assert held.finished.run.url == first.finished.run.url  # Production still labels, on its own backbone.
+    assert "another backbone" in held.decisions[0][1].why
+    label(place, range(12))
+    assert turn(place, "superior").decisions[-1][1].step == "hold"  # Both were compared on the same twelve labels.
+    upgraded = turn(place, "watchful")
+    assert upgraded.state.production == 3
+    assert upgraded.finished.run.plan.features != first.finished.run.plan.features
+    roll_back(journal(place), 1, by="ann", why="slower")
+    back = turn(place, "watchful")
+    assert back.finished.run.plan.features == first.finished.run.plan.features
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"classifier": {"max_error": 0.1, "max_error_from": "audit"}}, {"escalate": {"method": "tif"}}],
+)
+def test_what_a_turn_cannot_do_is_refused_before_anything_is_trained(place: Place, settings) -> None:
+    place.write_job(support={"labels": True}, **settings)
+    refused = fewshot("retrain", place.job)
+    assert refused.code == 2
+    assert not (place.output / "registry").exists()
 
 
 def test_the_command_tells_what_it_did_and_what_it_would_take(place: Place) -> None:

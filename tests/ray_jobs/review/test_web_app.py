@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
@@ -182,7 +183,7 @@ def test_a_crash_in_a_decision_loses_nothing_that_was_confirmed(
     }
     with monkeypatch.context() as patched:
         patched.setattr(*where[crash])
-        with pytest.raises(Crash):
+        with pytest.raises((Crash, CancelledError)):  # The client may meet what the crash cancelled first.
             client.post("/decide", json=sent)
     restarted = browser(open_session(run))
     assert len(labels(run)) == (24 if crash == "answer" else 12)

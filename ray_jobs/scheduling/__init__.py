@@ -1,0 +1,1 @@
+"""Retraining on a schedule: cron expressions, what is due, a scheduler on this machine, units of systemd."""
