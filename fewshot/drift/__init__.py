@@ -14,7 +14,7 @@ from fewshot.drift.compare import (
     windows,
 )
 from fewshot.drift.counts import SharesTest, compare_shares, rate_p_value
-from fewshot.drift.discriminant import TAIL, Discriminant, Separation
+from fewshot.drift.two_samples import TAIL, Discriminant, Separation
 
 __all__ = [
     "LEAST",

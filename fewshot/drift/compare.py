@@ -3,7 +3,7 @@
 An alarm needs two things: a p-value at most at the level of the night (`alarm_budget`), and an effect that matters, so
 that a large sample does not alarm about nothing. Four statistics share the level:
 
-* `features`: AUC of a discriminant (`discriminant`), from 0.6;
+* `features`: AUC of a discriminant (`two_samples`), from 0.6;
 * `novel`: share of new images that score above 95 % of the reference, from 5 points above those 5 %;
 * `classes`: total variation of the shares of predicted classes, what chance adds taken off, from 5 points;
 * `withheld`: share of images that are abstained or unknown, a difference of 5 points.
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot.drift.counts import compare_shares, rate_p_value
-from fewshot.drift.discriminant import TAIL, Discriminant
+from fewshot.drift.two_samples import TAIL, Discriminant
 
 Statistic = Literal["features", "novel", "classes", "withheld"]
 STATISTICS: tuple[Statistic, ...] = ("features", "novel", "classes", "withheld")

@@ -1,4 +1,4 @@
-"""Tables of `registry`, `retrain` and `drift`."""
+"""Tables of `registry`."""
 
 from __future__ import annotations
 

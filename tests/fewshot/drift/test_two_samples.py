@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fewshot.drift import TAIL, Discriminant
-from fewshot.drift.discriminant import FOLDS, PENALTY
+from fewshot.drift.two_samples import FOLDS, PENALTY
 from tests.fewshot.drift.populations import population
 
 
