@@ -123,8 +123,9 @@ def test_a_stopped_scheduler_makes_up_what_it_missed_when_it_starts_again(time):
     assert "makes up for those since 2026-12-02 03:00:00 UTC" in " ".join(time.said)
 
 
-def test_an_interrupted_turn_is_resumed_when_the_scheduler_starts_again(time):
-    time.ends = (INTERRUPTED, DONE)
+@pytest.mark.parametrize("code", [130, 0, -9])
+def test_an_interrupted_turn_is_resumed_when_the_scheduler_starts_again(time, code):
+    time.ends = (replace(INTERRUPTED, exit_code=code), DONE)
     with pytest.raises(KeyboardInterrupt):
         time.scheduler().run()
     assert turns(time) == [("01T03:00", None, "interrupted")]
