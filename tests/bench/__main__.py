@@ -17,15 +17,18 @@ from rich.console import Console
 from tests.bench import (
     archive,
     audit,
+    churn,
     decode,
     device,
     diffusion,
+    drift,
     export,
     gpu,
     job,
     large,
     lora,
     million,
+    nights,
     overhead,
     pipeline,
     precision,
@@ -56,7 +59,9 @@ RUN = {
     "split": split.run,
     "archive": archive.run,
     "audit": audit.run,
+    "drift": drift.run,
     "promotion": promotion.run,
+    "nights": nights.run,
     "reading": reading.run,
     "million": million.run,
     "search": search.run,
@@ -64,6 +69,7 @@ RUN = {
     "suggestion_parts": suggestion.run_parts,
     "random_labels": random_labels.run,
     "report": report.run,
+    "churn": churn.run,
     "review": review.run,
     "export": export.run,
     "gpu": gpu.run,
@@ -83,7 +89,9 @@ IMAGES = {
     "split": 40,
     "archive": 1_000_000,
     "audit": 1000,
+    "drift": 200,
     "promotion": 1000,
+    "nights": 40,
     "reading": 4000,
     "million": 1_000_000,
     "search": 1_000_000,
@@ -91,18 +99,19 @@ IMAGES = {
     "suggestion_parts": 100_000,
     "random_labels": 100_000,
     "report": 1_000_000,
+    "churn": 1_000_000,
     "review": 1_000_000,
     "export": 1_000_000,
     "gpu": 8192,
 }
 SIZES = (
-    "Size of each benchmark, in what it counts: images, units, time-steps, replays or projects. Gates are set for the"
-    f" default ({', '.join(f'{name} {size:,}' for name, size in IMAGES.items())})."
+    "Size of each benchmark, in what it counts: images, units, time-steps, replays, projects or classes. Gates are set"
+    f" for the default ({', '.join(f'{name} {size:,}' for name, size in IMAGES.items())})."
 )
 LOG_COLUMNS = 200
 """Width of tables in a file or a pipe, where nothing is cut off."""
 Name = StrEnum("Name", list(RUN))
-BY_NAME = ("gpu", "suggestion", "suggestion_parts", "random_labels")
+BY_NAME = ("gpu", "drift", "nights", "suggestion", "suggestion_parts", "random_labels")
 """What takes a GPU, or labelled photographs."""
 ON_ANY_MACHINE = [name for name in Name if name not in BY_NAME]
 

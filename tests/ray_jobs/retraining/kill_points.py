@@ -1,0 +1,122 @@
+"""Kill a turn before each of its storage writes, run it again, and compare with an undisturbed one.
+
+python -m tests.ray_jobs.retraining.kill_points             # every turn of `scenes`, all points, a line a failure
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.ray_jobs.place import Place
+from tests.ray_jobs.retraining.disturbances import kill_before, run_whole
+from tests.ray_jobs.retraining.project import Left, Project
+from tests.ray_jobs.retraining.scenes import SCENES, Scene, hazy_project
+from tests.tiny_clip import write_tiny_clip
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A turn that can be taken again and again from the same state.
+
+    Attributes:
+        project: of the turn.
+        scene: the turn.
+        before: all objects of the output before it.
+        expected: what an undisturbed one leaves.
+        paths: of its storage writes.
+    """
+
+    project: Project
+    scene: Scene
+    before: dict[str, bytes]
+    expected: Left
+    paths: tuple[str, ...]
+
+    @classmethod
+    def of(cls, project: Project, scene: Scene) -> Prepared:
+        """Prepare a scene in an output, which is emptied first, and take its turn once.
+
+        Raises:
+            AssertionError: the turn fails, or makes other moves than the scene says.
+        """
+        project.restore({})
+        scene.prepare(project)
+        before, kinds = project.objects(), project.kinds()
+        ended = run_whole(project.words(*scene.settings))
+        assert ended.code == 0, ended.messages
+        assert tuple(project.kinds()[len(kinds) :]) == scene.moves, project.kinds()
+        return cls(project, scene, before, project.left(), ended.paths)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the command."""
+        return self.project.words(*self.scene.settings)
+
+    def points(self, count: int | None = None) -> list[int]:
+        """Numbers of writes from 1: those of the journal, and as many others, evenly spread; None takes all."""
+        every = range(1, len(self.paths) + 1)
+        if count is None:
+            return list(every)
+        journal = {point for point in every if "/journal/" in self.paths[point - 1]}
+        spread = {1 + round(index * (len(every) - 1) / max(count - 1, 1)) for index in range(count)}
+        return sorted(journal | spread)
+
+    def survives(self, point: int) -> list[str]:
+        """Kill the turn before a write and run it again; return in what it differs from an undisturbed one."""
+        self.project.restore(self.before)
+        killed = kill_before(self.words, point)
+        where = f"before write {point}, {self.paths[point - 1] if point <= len(self.paths) else 'none'}"
+        if killed.code != -signal.SIGKILL:
+            return [f"not killed {where}: exit code {killed.code}"]
+        outcome = self.project.turn(*self.scene.settings)
+        if outcome.code != 0:
+            return [f"killed {where}, the next run fails: {outcome.messages}"]
+        return [f"killed {where}: {line}" for line in differences(self.project.left(), self.expected)]
+
+
+def differences(found: Left, expected: Left) -> Iterator[str]:
+    """Yield in what turns differ, a line each."""
+    if found.moves != expected.moves:
+        yield f"moves {_told(found)}, expected {_told(expected)}"
+    if changed := sorted({path for path, _ in found.objects.items() ^ expected.objects.items()}):
+        yield f"other bytes: {', '.join(changed)}"
+    if (found.run, found.classifier) != (expected.run, expected.classifier):
+        yield f"{found.run} by {found.classifier}, expected {expected.run} by {expected.classifier}"
+    if not found.complete:
+        yield "predictions are missing"
+
+
+def _told(left: Left) -> list[str]:
+    return [f"{move.kind}: {why}" for _, why, move in left.moves]
+
+
+def main(names: Sequence[str]) -> int:
+    """Kill at all points; 1 if a turn is harmed.
+
+    Args:
+        names: words of the names of scenes; none takes all.
+    """
+    harmed = 0
+    with tempfile.TemporaryDirectory(prefix="kill-points-") as folder:
+        clip = Path(folder) / "clip"
+        clip.mkdir()
+        project = hazy_project(Place(Path(folder), write_tiny_clip(clip)))
+        for scene in SCENES:
+            if names and not any(name in scene.name for name in names):
+                continue
+            prepared = Prepared.of(project, scene)
+            found = [line for point in prepared.points() for line in prepared.survives(point)]
+            harmed += len(found)
+            sys.stdout.write(f"{scene.name}: killed before each of {len(prepared.paths)} storage writes\n")
+            sys.stdout.writelines(f"  {line}\n" for line in found)
+            sys.stdout.flush()
+    return int(harmed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
