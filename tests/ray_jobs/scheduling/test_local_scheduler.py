@@ -69,13 +69,14 @@ def test_failed_turns_end_no_schedule(time):
     time.ends = (
         FAILED,
         TurnEnd(exit_code=2, last_lines=()),
+        TurnEnd(exit_code=3, last_lines=()),
         TurnEnd(exit_code=-9, last_lines=()),
         TurnEnd(exit_code=130, last_lines=()),
         DONE,
     )
-    time.until = START + timedelta(hours=5, minutes=30)
+    time.until = START + timedelta(hours=6, minutes=30)
     time.run("0 * * * *")
-    assert [outcome for *_, outcome in turns(time)] == ["failed", "refused", "killed", "interrupted", "done"]
+    assert [outcome for *_, outcome in turns(time)] == ["failed", "refused", "alarm", "killed", "interrupted", "done"]
     assert time.records.read().turns[0].last_lines == ("error: 3 images failed",)
 
 
