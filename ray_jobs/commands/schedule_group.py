@@ -19,7 +19,7 @@ commands = CommandGroup("Retrain")
 _WAYS, _TIMES = "Ways", "Times"
 
 
-@commands.add(example='fewshot schedule job.toml --cron "0 3 * * *" --time-zone Europe/Berlin --local')
+@commands.add(example='fewshot schedule job.toml --cron "0 3 * * *" --local')
 def schedule(
     job: JobFile,
     set_: Overrides = None,

@@ -12,12 +12,15 @@ JobCommand = Literal["classify", "evaluate"]
 """Commands that do a job's work, here or on a cluster."""
 ManifestKind = Literal["rayjob", "raycluster", "launcher"]
 """Manifests that `fewshot manifest` writes."""
-ScheduledCommand = Literal["retrain", "classify"]
+ScheduledCommand = Literal["retrain", "classify", "drift"]
 """Commands that `fewshot schedule` runs. They read the same sections and paths as `SCHEDULED_LIKE`."""
 ScheduleKind = Literal["raycronjob", "cronjob"]
 """Manifests that `fewshot schedule` writes."""
 SCHEDULED_LIKE: JobCommand = "classify"
-SCHEDULED_OPTIONS: Mapping[str, tuple[str, ...]] = {"retrain": ("--by", "schedule")}
+SCHEDULED_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "retrain": ("--by", "schedule"),
+    "drift": ("--by", "schedule"),
+}
 """Options of scheduled commands that have any: the journal of a registry says who moved production."""
 
 NEEDS: Mapping[JobCommand, tuple[str, ...]] = {"classify": ("archive", "support"), "evaluate": ("evaluate",)}

@@ -20,8 +20,8 @@ LATEST_START_S = 3600
 if there are more: in an hour there are 60."""
 KEPT_JOBS = 3
 """Finished jobs whose pods and logs stay, of those that succeeded and of those that failed."""
-WRONG_SETUP = 2
-"""Exit code that no retry can change: the job file is wrong, or another process is at work."""
+NOT_RETRIED = (2, 3)
+"""Exit codes that no retry can change: the job file is wrong or another process is at work, and an alarm of drift."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ def ray_cron_job(job: Job, deploy: DeploySection, times: CronTimes, *, command: 
 def cron_job(job: Job, deploy: DeploySection, times: CronTimes, *, command: ScheduledCommand) -> list[YamlMap]:
     """Return a ConfigMap with the job file, and a CronJob whose pod is one machine of [deploy]; it needs no KubeRay.
 
-    A pod that is evicted does not count as a retry, and one that ends with `WRONG_SETUP` is not tried again.
+    A pod that is evicted does not count as a retry, and one that ends as in `NOT_RETRIED` is not tried again.
     """
     job_file, group = _job_file_name(job), machine(deploy)
     settings = [word for setting in _settings(job, deploy, group) for word in ("--set", setting)]
@@ -75,7 +75,7 @@ def cron_job(job: Job, deploy: DeploySection, times: CronTimes, *, command: Sche
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                 {
                     "action": "FailJob",
-                    "onExitCodes": {"containerName": JOB_CONTAINER, "operator": "In", "values": [WRONG_SETUP]},
+                    "onExitCodes": {"containerName": JOB_CONTAINER, "operator": "In", "values": list(NOT_RETRIED)},
                 },
             ]
         },

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal, Self
 
 from ray_jobs.results.json_format import JsonDocument, JsonValue
 
-TurnOutcome = Literal["running", "done", "failed", "refused", "interrupted", "killed", "lost"]
-"""Under way; ended with exit code 0, 1, 2 or 130; ended by a signal or another code; not seen to end, because its
-scheduler ended before it did."""
-OUTCOME_OF_CODE: dict[int, TurnOutcome] = {0: "done", 1: "failed", 2: "refused", 130: "interrupted"}
+TurnOutcome = Literal["running", "done", "failed", "refused", "alarm", "interrupted", "killed", "lost"]
+"""Under way; ended with exit code 0, 1, 2, 3 (of drift) or 130; ended by a signal or another code; not seen to end,
+because its scheduler ended before it did."""
+OUTCOME_OF_CODE: dict[int, TurnOutcome] = {0: "done", 1: "failed", 2: "refused", 3: "alarm", 130: "interrupted"}
 MAX_TURNS = 50
 """Turns that are kept."""
 

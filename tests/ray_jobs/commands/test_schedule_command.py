@@ -215,6 +215,13 @@ def test_status_names_the_scheduler_and_its_running_turn(place):
     assert f"a turn is running; scheduler: process {os.getpid()} on" in outcome.messages
 
 
+def test_a_turn_that_is_about_to_start_is_not_missed(place):
+    begun(place)
+    assert fewshot("schedule", place.job, "--status").result["missed"] is not None
+    with acquire_lease(records(place).store, f"{records(place).folder}/{LEASE}"):
+        assert fewshot("schedule", place.job, "--status").result["missed"] is None
+
+
 def test_the_status_of_an_output_has_its_schedules(finished):
     assert "schedules" not in fewshot("status", finished.output).result
     begun(finished)

@@ -92,6 +92,13 @@ def test_times_match_as_in_cron(text, expected):
     assert [each.removesuffix(" UTC") for each in found] == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "either"), [("0 3 13 * 5", True), ("0 3 1-31 * 5", True), ("0 3 * * 5", False), ("0 3 13 * *", False)]
+)
+def test_either_field_of_the_day_is_enough_if_both_restrict_it(text, either):
+    assert CronExpression.parse(text).either_day is either
+
+
 def test_a_time_that_matches_is_not_after_itself():
     assert local_times("0 3 * * *", datetime(2026, 12, 1, 3, tzinfo=UTC), 1, ZoneInfo("UTC")) == ["02 03:00 UTC"]
     before = datetime(2026, 12, 1, 2, 59, 59, 999_999, tzinfo=UTC)

@@ -69,13 +69,14 @@ def test_failed_turns_end_no_schedule(time):
     time.ends = (
         FAILED,
         TurnEnd(exit_code=2, last_lines=()),
+        TurnEnd(exit_code=3, last_lines=()),
         TurnEnd(exit_code=-9, last_lines=()),
         TurnEnd(exit_code=130, last_lines=()),
         DONE,
     )
-    time.until = START + timedelta(hours=5, minutes=30)
+    time.until = START + timedelta(hours=6, minutes=30)
     time.run("0 * * * *")
-    assert [outcome for *_, outcome in turns(time)] == ["failed", "refused", "killed", "interrupted", "done"]
+    assert [outcome for *_, outcome in turns(time)] == ["failed", "refused", "alarm", "killed", "interrupted", "done"]
     assert time.records.read().turns[0].last_lines == ("error: 3 images failed",)
 
 
@@ -123,8 +124,9 @@ def test_a_stopped_scheduler_makes_up_what_it_missed_when_it_starts_again(time):
     assert "makes up for those since 2026-12-02 03:00:00 UTC" in " ".join(time.said)
 
 
-def test_an_interrupted_turn_is_resumed_when_the_scheduler_starts_again(time):
-    time.ends = (INTERRUPTED, DONE)
+@pytest.mark.parametrize("code", [130, 0, -9])
+def test_an_interrupted_turn_is_resumed_when_the_scheduler_starts_again(time, code):
+    time.ends = (replace(INTERRUPTED, exit_code=code), DONE)
     with pytest.raises(KeyboardInterrupt):
         time.scheduler().run()
     assert turns(time) == [("01T03:00", None, "interrupted")]

@@ -101,4 +101,5 @@ def test_the_command_line_names_job_and_overrides():
         *[sys.executable, "-m", "ray_jobs", "retrain", "job.toml"],
         *["--set", "support.shots=4", "--by", "schedule"],
     ]
+    assert command_line("drift", "job.toml", ())[3:] == ["drift", "job.toml", "--by", "schedule"]
     assert command_line("classify", "job.toml", ()) == [sys.executable, "-m", "ray_jobs", "classify", "job.toml"]
