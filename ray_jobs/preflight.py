@@ -333,6 +333,16 @@ def _problem(where: str, attempt: Callable[[], object]) -> str | None:
 
 def scheduled_command_problems(job: Job, command: ScheduledCommand) -> list[str]:
     """Return what a command would refuse when it runs, as it says it, beyond what is checked of every job."""
-    if command == "retrain" and job.classifier.from_ is not None:
-        return ["[classifier] from: retrain trains a classifier; remove the key, or use classify"]
-    return []
+    return [*retrain_problems(job)] if command == "retrain" else []
+
+
+def retrain_problems(job: Job) -> Iterator[str]:
+    """Yield each demand of a job that a turn of retraining cannot meet."""
+    if job.classifier.from_ is not None:
+        yield "[classifier] from: retrain trains a classifier; remove the key, or use classify"
+    if job.escalate is not None:
+        yield "[escalate]: retrain labels without a diffusion model; run classify for that"
+    if job.classifier.max_error is not None and job.classifier.max_error_from == "audit":
+        yield "classifier.max_error_from: a new version has no audit yet; use held-out examples, or run classify"
+    if job.support is None:
+        yield "retrain needs the section [support]"

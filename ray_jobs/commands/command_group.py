@@ -19,7 +19,7 @@ from ray_jobs.console.json_result import format_result
 from ray_jobs.console.sanitize import sanitized
 from ray_jobs.console.waiting import loading
 
-DONE, SOME_FAILED, WRONG = 0, 1, 2
+DONE, SOME_FAILED, WRONG, ALARM = 0, 1, 2, 3
 EXIT_CODES = (
     "Exit codes: 0 done; 1 some work failed, run again to retry it, or too many or all images are unreadable; "
     "2 the job file or the setup is wrong, nothing was run; 130 interrupted."
@@ -64,8 +64,8 @@ class CommandGroup:
         """Add a function as a command whose result is JSON.
 
         The function returns the result and shows it to people on stderr. The JSON goes to stdout unless that is a
-        terminal. The exit code is 1 if the result says that the work is not `complete`, or `too_many_unreadable`. A
-        command that can also write text returns that as it is, for stdout.
+        terminal. The exit code is 1 if the result says that the work is not `complete`, or `too_many_unreadable`, and
+        3 if it `fails` on an alarm. A command that can also write text returns that as it is, for stdout.
 
         Args:
             example: command line that ends the help text.
@@ -169,7 +169,7 @@ def _exit(problems: Sequence[str], code: int) -> None:
 
 def _exit_code(result: JsonResult) -> int:
     failed = not result.get("complete", True) or result.get("too_many_unreadable", False)
-    return SOME_FAILED if failed else DONE
+    return SOME_FAILED if failed else ALARM if result.get("fails", False) else DONE
 
 
 def _plain_flags(params: list[Any]) -> list[Any]:

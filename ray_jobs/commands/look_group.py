@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ray_jobs.commands.arguments import Address, Output, locate_output
+from ray_jobs.commands.arguments import Address, Output, job_name, locate_output
 from ray_jobs.commands.command_group import CommandGroup, JsonResult
+
+if TYPE_CHECKING:
+    from ray_jobs.output.runs import Run
 
 commands = CommandGroup("Look")
 _STATUS_OF_OUTPUT = "to see the progress of the runs in an output instead, name it: fewshot status OUTPUT"
@@ -92,6 +95,61 @@ def report(
     if open_:
         open_newest(result, reporter)
     return result.to_json()
+
+
+@commands.add(example="fewshot churn runs/groceries@1 runs/groceries@2")
+def churn(
+    before: Annotated[
+        str,
+        typer.Argument(
+            help="The earlier run: its folder; a job file or the output it names, for the newest run; or one of both"
+            " with @ and the number of a version in the registry.",
+            metavar="BEFORE",
+            show_default=False,
+        ),
+    ],
+    after: Annotated[
+        str,
+        typer.Argument(help="The later run, named likewise; it gets the page.", metavar="AFTER", show_default=False),
+    ],
+    renamed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--renamed",
+            help="Class with another name since, which is no change; repeatable.",
+            metavar="OLD=NEW",
+            show_default="those that the registry knows of",
+        ),
+    ] = None,
+) -> JsonResult:
+    """Compare two runs of an archive: which labels changed, with pictures.
+
+    Counts the images that got another class, by pair of classes and by class, and writes churn.json and a page with
+    pictures beside the later run. Labels that are withheld now or were before are counted apart, and so are images that
+    only one of the runs has. Of changed images whose labels people gave, it says how many became right or wrong.
+    """
+    from ray_jobs.churn import churn_page, write_churn
+    from ray_jobs.commands.churn_tables import renamed_pairs, show_churn
+    from ray_jobs.console.progress import Reporter
+
+    reporter = Reporter()
+    present = _compared_run(after, None)
+    former = _compared_run(before, present)
+    pairs = renamed_pairs(renamed)
+    with reporter.waiting("comparing predictions"):
+        result = write_churn(former, present, renamed=pairs)
+    show_churn(reporter, result, churn_page(present))
+    return {**result.to_json(), "page": churn_page(present)}
+
+
+def _compared_run(name: str, like: Run | None) -> Run:
+    """Open the run that an argument means."""
+    from ray_jobs.churn import find_run, split_version
+
+    output, number = split_version(name)
+    place, storage, job_file = locate_output(output)
+    version = "" if number is None else f"@{number}"
+    return find_run(f"{place}{version}", storage, job=job_name(job_file), like=like)
 
 
 @commands.add(example="fewshot verify runs/groceries")

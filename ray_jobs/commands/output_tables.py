@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from ray_jobs.commands.schedule_tables import summary
 from ray_jobs.console.progress import Reporter
 from ray_jobs.console.rate import IMAGES, rate_text
 from ray_jobs.inputs.class_warnings import first_few
@@ -26,7 +27,14 @@ def show_status(reporter: Reporter, status: OutputStatus) -> None:
     """Show the runs of an output."""
     if not status.runs:
         _say_nothing(reporter, "nothing has run yet", status.output, status.below)
-        return
+    else:
+        _show_runs(reporter, status)
+    for schedule in status.schedules:
+        for line in summary(schedule):
+            reporter.say(f"{schedule.command} of {schedule.job}, {schedule.cron}: {line}")
+
+
+def _show_runs(reporter: Reporter, status: OutputStatus) -> None:
     table = Table("run", "state", "done", "parts", "images", title=status.output, title_justify="left")
     for run in status.runs:
         images = "?" if run.images is None else str(run.images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,7 +35,18 @@ Job = Annotated[
     ),
 ]
 Number = Annotated[int, typer.Argument(help="Number of the version.", metavar="VERSION", min=1, show_default=False)]
-Why = Annotated[str, typer.Option("--why", help="Reason, for the journal.", metavar="TEXT", show_default=False)]
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise typer.BadParameter("expected a reason, in words that still say something in a year")
+    return text.strip()
+
+
+Why = Annotated[
+    str,
+    typer.Option("--why", help="Reason, for the journal.", metavar="TEXT", show_default=False, callback=_reason),
+]
 By = Annotated[
     str | None, typer.Option(help="Who does it, for the journal.", metavar="NAME", show_default="the user's name")
 ]
@@ -44,8 +56,11 @@ By = Annotated[
 def retrain(
     job: JobFile,
     set_: Overrides = None,
+    accept_labels: Annotated[
+        bool, typer.Option("--accept-labels", help="Learn from labels that would be refused, too.")
+    ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Learn from refused labels too, and promote without asking the gate.")
+        bool, typer.Option("--force", help="Accept all labels, and promote what is trained without asking the gate.")
     ] = False,
     by: By = None,
 ) -> JsonResult:
@@ -62,16 +77,72 @@ def retrain(
     from ray_jobs.commands.run_group import CHECKING
     from ray_jobs.console.progress import Reporter
     from ray_jobs.labels.label_ledger import user_name
+    from ray_jobs.retraining.retrain import Acceptance, rules_of
     from ray_jobs.retraining.retrain import retrain as take_turn
-    from ray_jobs.retraining.retrain import rules_of
 
     reporter = Reporter()
+    acceptance: Acceptance = "force" if force else "labels" if accept_labels else "gate"
     with reporter.waiting(CHECKING):
         checked = read_checked_job(job, set_, "classify")
-    turn = take_turn(checked, reporter, by=by or user_name(), force=force)
+    turn = take_turn(checked, reporter, by=by or user_name(), acceptance=acceptance)
     result = turn.result(checked.job.name, rules_of(checked))
     show_turn(reporter, result)
     return result.to_json()
+
+
+@commands.add(example="fewshot drift job.toml --webhook https://example.org/alarms")
+def drift(
+    job: JobFile,
+    set_: Overrides = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Take the archive as it is now for the new reference, after an alarm.")
+    ] = False,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            help="URL that gets the result of an alarm as JSON, or $NAME of a variable that has it.",
+            metavar="URL",
+            show_default="drift.webhook of the job file",
+        ),
+    ] = None,
+    by: By = None,
+) -> JsonResult:
+    """Compare new images with those at promotion, and raise an alarm.
+
+    Images of the newest run that came since the classifier was promoted are compared with a sample of those that were
+    there: by their features, predicted classes and withheld labels. Nothing is embedded. A run that was compared is not
+    compared again; the first check keeps the reference if there is none.
+
+    The exit code is 3 on an alarm, unless drift.on_alarm says otherwise.
+    """
+    from ray_jobs.commands.registry_tables import show_drift
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.drift.report_drift import run_drift
+    from ray_jobs.job_file.reading import read_job, stop_if_any
+
+    reporter = Reporter()
+    checked, problems = read_job(job, set_ or ())
+    stop_if_any(problems)
+    with reporter.waiting("comparing new images with the reference"):
+        result = run_drift(checked, accept=accept, webhook=webhook)
+    show_drift(reporter, result)
+    if result.alarm and checked.drift is not None and checked.drift.on_alarm == "retrain":
+        _retrain_on_alarm(job, set_, by)
+    return result.to_json()
+
+
+def _retrain_on_alarm(job: Path, overrides: list[str] | None, by: str | None) -> None:
+    """Take a turn with a new sample of the archive."""
+    from ray_jobs.commands.registry_tables import show_turn
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.labels.label_ledger import user_name
+    from ray_jobs.retraining.retrain import retrain as take_turn
+    from ray_jobs.retraining.retrain import rules_of
+
+    checked = read_checked_job(job, [*(overrides or ()), "classifier.archive_sample=renew"], "classify")
+    reporter = Reporter()
+    turn = take_turn(checked, reporter, by=by or user_name())
+    show_turn(reporter, turn.result(checked.job.name, rules_of(checked)))
 
 
 @registry_commands.add(name="list", example="fewshot registry list runs/groceries")
@@ -178,7 +249,7 @@ def prune(
     output: Output,
     keep: Annotated[int, typer.Option(min=1, help="Versions that were in production to keep.")] = 5,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and change nothing.")] = False,
-    why: Annotated[str, typer.Option("--why", help="Reason, for the journal.", metavar="TEXT")] = "no longer needed",
+    why: Why = "no longer needed",
     job: Job = None,
     by: By = None,
 ) -> JsonResult:
@@ -220,7 +291,8 @@ def _journal(output: str, job: str | None) -> Journal:
     known = jobs_with_registry(store)
     name = job or job_name(job_file) or (known[0] if len(known) == 1 else None)
     if name is None or name not in known:
-        has = f"has registries of the jobs {', '.join(known)}" if known else "has no registry"
+        listed = f"{'registries of the jobs' if len(known) > 1 else 'a registry of the job'} {', '.join(known)}"
+        has = f"has {listed}" if known else "has no registry"
         advice = "name one with --job" if known else "the first `fewshot retrain` makes one"
         raise JobError([f"{store.root} {has}{f', not of {name}' if name and known else ''}: {advice}"])
     return Journal(store, name)

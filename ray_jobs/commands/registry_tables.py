@@ -1,4 +1,4 @@
-"""Tables of `registry`."""
+"""Tables of `registry`, `retrain` and `drift`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from rich.table import Table
 
 from ray_jobs.console.progress import Reporter
 from ray_jobs.console.sanitize import sanitized
+from ray_jobs.results.drift_result import DriftResult
 from ray_jobs.results.registry_results import (
     ListedVersion,
     PruneResult,
@@ -17,7 +18,7 @@ from ray_jobs.results.registry_results import (
     VersionDiff,
 )
 
-SHOWN_CLASSES = 30
+SHOWN_CLASSES = 10
 """Classes that a table shows."""
 
 
@@ -27,7 +28,7 @@ def show_versions(reporter: Reporter, result: RegistryList) -> None:
         reporter.say(f"the registry {result.registry} has no version yet: `fewshot retrain` makes the first")
         return
     table = Table()
-    for column in ("", "state", "method", "classes", "examples", "held out", "why"):
+    for column in ("", "state", "method", "classes", "examples", "held out", "registered"):
         table.add_column(column, justify="right" if column in ("", "classes", "examples", "held out") else "left")
     for each in result.versions:
         table.add_row(
@@ -92,6 +93,9 @@ def show_move(reporter: Reporter, result: RegistryMove) -> None:
 
 def show_pruning(reporter: Reporter, result: PruneResult) -> None:
     """Show which classifiers stay and why, and which are removed, or would be."""
+    if not result.versions:
+        reporter.say("there is no version yet, so nothing to remove")
+        return
     goes = "would be removed" if result.dry_run else "removed"
     table = Table()
     table.add_column("", justify="right")
@@ -104,6 +108,16 @@ def show_pruning(reporter: Reporter, result: PruneResult) -> None:
     reporter.say(f"{goes}: {count}{'; nothing was changed' if result.dry_run else ''}")
 
 
+def show_drift(reporter: Reporter, result: DriftResult) -> None:
+    """Show what a comparison with the reference found."""
+    for sentence in result.sentences:
+        reporter.say(sentence, style="red" if sentence.startswith("ALARM") else None)
+    if result.page is not None:
+        reporter.say(f"page: {result.page}")
+    if result.webhook not in (None, "sent"):
+        reporter.say(f"webhook: {result.webhook}", style="yellow")
+
+
 def show_turn(reporter: Reporter, result: RetrainResult) -> None:
     """Show what a turn decided, and what is in production."""
     if not result.steps:
@@ -113,7 +127,7 @@ def show_turn(reporter: Reporter, result: RetrainResult) -> None:
         style = "yellow" if step.step in ("refuse", "reject", "roll back") else None
         reporter.say(f"{about}: {step.step}: {sanitized(step.why)}", style=style)
     if result.refused:
-        reporter.say("correct or undo these labels (fewshot review), or accept them: fewshot retrain --force")
+        reporter.say("correct or undo these labels (fewshot review), or accept them: fewshot retrain --accept-labels")
     for outlook in result.outlook:
         labels = "is not shown by any number of" if outlook.labels is None else f"takes about {outlook.labels:,}"
         reporter.say(f"to show a gain of {100 * outlook.gain:g} points {labels} labels")

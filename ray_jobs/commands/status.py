@@ -7,6 +7,7 @@ import posixpath
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from cluster import LeaseState, Storage, Store, lease_state
 from cluster.errors import DamagedLeaseError
@@ -19,6 +20,7 @@ from ray_jobs.output.runs import Run, UnreadableRun, find_runs, no_output, open_
 from ray_jobs.output.work_share import Progress, measure_progress
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.output_status import OutputStatus, RunStatus
+from ray_jobs.scheduling.schedule_records import read_schedules
 
 
 def read_status(output: str, storage: Storage = DEFAULT_STORAGE, *, job_file: str | None = None) -> OutputStatus:
@@ -42,7 +44,12 @@ def read_status(output: str, storage: Storage = DEFAULT_STORAGE, *, job_file: st
         replace(status, newest=True, embedding=read_load(store, f"{RUNS}/{newest}")) if status.run == newest else status
         for status in (_status(store, run, job_file) for run in found)
     )
-    return OutputStatus(output=store.root, runs=runs, below=() if runs else tuple(outputs_below(store)))
+    return OutputStatus(
+        output=store.root,
+        runs=runs,
+        below=() if runs else tuple(outputs_below(store)),
+        schedules=tuple(read_schedules(store, now=datetime.now(UTC))),
+    )
 
 
 def _newest(store: Store, runs: Sequence[Run]) -> str | None:

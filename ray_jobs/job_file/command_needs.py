@@ -17,6 +17,8 @@ ScheduledCommand = Literal["retrain", "classify"]
 ScheduleKind = Literal["raycronjob", "cronjob"]
 """Manifests that `fewshot schedule` writes."""
 SCHEDULED_LIKE: JobCommand = "classify"
+SCHEDULED_OPTIONS: Mapping[str, tuple[str, ...]] = {"retrain": ("--by", "schedule")}
+"""Options of scheduled commands that have any: the journal of a registry says who moved production."""
 
 NEEDS: Mapping[JobCommand, tuple[str, ...]] = {"classify": ("archive", "support"), "evaluate": ("evaluate",)}
 """Sections without which a command cannot run."""

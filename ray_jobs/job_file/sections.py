@@ -621,21 +621,48 @@ class RetrainSection:
         margin: Loss of accuracy that "not-worse" tolerates, as a share: 0.02 is two points.
         alpha: Probability with which a version that is not better is promoted, and with which a good one is taken back;
             of the first candidate after each promotion, later ones share as much again.
-        watch_labels: Number of labels after which a watch without evidence of harm ends.
+        watch_labels: Number of labels that came to a version or later ones, after which the watch over it ends if there
+            is no evidence of harm.
         hold_labels: Number of labels after which a new version that is not decided yet is replaced by one that learns
             from them.
         evidence: "all": labels of audits and of imported tables; what is shown holds for images like these. "audit":
-            those of audits, weighted by how they were drawn; what is shown holds for the archive. Labels of images that
-            were chosen by predictions, as in review, are never evidence.
+            those of audits; what is shown holds for the archive. Labels of images that were chosen by predictions, as
+            in review, are never evidence.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     policy: Literal["superior", "not-worse", "watchful"] = "watchful"
     margin: OpenFraction = 0.02
     alpha: OpenFraction = 0.05
-    watch_labels: Count = 500
+    watch_labels: Count = 2_000
     hold_labels: Count = 2_000
     evidence: Literal["all", "audit"] = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftSection:
+    """Section [drift]: when `fewshot drift` raises an alarm because new images are unlike those at promotion.
+
+    Without this section the defaults hold. An alarm needs a difference that chance does not explain and that matters.
+
+    Attributes:
+        alarms_a_year: Number of false alarms to expect in a year at most, however often images come.
+        auc: Smallest AUC at which new images count as different: the probability that a new image can be told from one
+            of the reference; 0.5 if they are alike.
+        change: Smallest change of a share that counts: of images unlike the reference, of predicted classes, or of
+            images without a label.
+        on_alarm: "fail": the command ends with exit code 3. "report": it ends as without an alarm. "retrain": it takes
+            a turn of `fewshot retrain`, with a new sample of the archive for methods that learn from it.
+        webhook: URL (http or https) that gets the result of an alarm as JSON, or "$NAME" for one that is in a variable
+            of the environment, so that no file holds it. Not set: none is called.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    alarms_a_year: Annotated[float, Field(gt=0, le=366, strict=True)] = 1.0
+    auc: Annotated[float, Field(ge=0.5, lt=1, strict=True)] = 0.6
+    change: OpenFraction = 0.05
+    on_alarm: Literal["fail", "report", "retrain"] = "fail"
+    webhook: Annotated[str, Field(pattern=r"^(https?://.+|\$[A-Za-z_][A-Za-z0-9_]*)$")] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -695,6 +722,7 @@ class Job:
     escalate: EscalateSection | None = None
     evaluate: EvaluateSection | None = None
     retrain: RetrainSection | None = None
+    drift: DriftSection | None = None
     storage: StorageSection = field(default_factory=StorageSection)
     cluster: ClusterSection = field(default_factory=ClusterSection)
     deploy: DeploySection | None = None

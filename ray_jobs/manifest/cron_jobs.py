@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.fingerprint import fingerprint
-from ray_jobs.job_file.command_needs import ScheduledCommand
+from ray_jobs.job_file.command_needs import SCHEDULED_OPTIONS, ScheduledCommand
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job
@@ -44,12 +44,12 @@ def ray_cron_job(job: Job, deploy: DeploySection, times: CronTimes, *, command: 
 
     KubeRay has no rule for jobs that overlap, and makes up every time that its operator missed: commands have leases.
     """
-    job_file = _job_file_name(job)
+    job_file, options = _job_file_name(job), SCHEDULED_OPTIONS.get(command, ())
     spec: YamlMap = {
         "schedule": times.schedule,
         "timeZone": times.time_zone,
         "suspend": times.suspended,
-        "jobTemplate": ray_job_spec(job, deploy, command=command, job_file=job_file),
+        "jobTemplate": ray_job_spec(job, deploy, command=command, job_file=job_file, options=options),
     }
     return [
         config_map(job, deploy, job_file),
@@ -65,6 +65,7 @@ def cron_job(job: Job, deploy: DeploySection, times: CronTimes, *, command: Sche
     job_file, group = _job_file_name(job), machine(deploy)
     settings = [word for setting in _settings(job, deploy, group) for word in ("--set", setting)]
     words = ["python", "-m", "ray_jobs", command, f"{JOB_FOLDER}/{JOB_FILE}", *settings]
+    words += SCHEDULED_OPTIONS.get(command, ())
     of_job: YamlMap = {
         "backoffLimit": deploy.retries,
         **({} if deploy.deadline_s is None else {"activeDeadlineSeconds": deploy.deadline_s}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from ray_jobs.job_file.deploy_section import DeploySection
@@ -59,7 +60,9 @@ def ray_job(job: Job, deploy: DeploySection, *, command: str) -> list[YamlMap]:
     ]
 
 
-def ray_job_spec(job: Job, deploy: DeploySection, *, command: str, job_file: str) -> YamlMap:
+def ray_job_spec(
+    job: Job, deploy: DeploySection, *, command: str, job_file: str, options: Sequence[str] = ()
+) -> YamlMap:
     """Return the spec of a RayJob.
 
     Args:
@@ -67,9 +70,10 @@ def ray_job_spec(job: Job, deploy: DeploySection, *, command: str, job_file: str
         deploy: its section [deploy].
         command: command that reads the job file.
         job_file: name of the ConfigMap with the job file.
+        options: more words of the command line.
     """
     settings_ = [word for setting in settings(job, deploy) for word in ("--set", setting)]
-    entrypoint = ["python", "-m", "ray_jobs", command, f"{JOB_FOLDER}/{JOB_FILE}", *settings_]
+    entrypoint = ["python", "-m", "ray_jobs", command, f"{JOB_FOLDER}/{JOB_FILE}", *settings_, *options]
     return {
         "entrypoint": shlex.join(entrypoint),
         "submissionMode": "K8sJobMode",

@@ -19,7 +19,7 @@ from ray_jobs.output.layout import AUDITS, CARD, FILES, LABELS, PREDICTIONS, REG
 _HASH = "[0-9a-f]{16}"
 _PART = rf"part-{_HASH}\.parquet"
 _RUN = (
-    r"(?:plan|metrics|load|work|probe)\.json|job\.toml|report/(?:index|work|classes/(?:index|\d+-\d+))\.html"
+    r"(?:plan|metrics|load|work|probe|churn)\.json|job\.toml|report/(?:index|work|churn|classes/(?:index|\d+-\d+))\.html"
     r"|(?:failures|escalated|gaps|table|cells|per_class|cascades)\.parquet"
     rf"|predictions/{_PART}|(?:noise|calibration)-errors/round-\d+/part-{_HASH}\.npy"
 )

@@ -20,7 +20,7 @@ from ray_jobs.registry.moves import (
 
 LARGEST_FACTOR = 1_000_000
 """A larger one is as good as certain, and not written out."""
-IMAGES = {"fresh labels": "images that were labelled later", "held-back examples": "examples that were held back"}
+IMAGES = {"fresh labels": "images labelled later", "held-back examples": "held-back examples"}
 """By the basis of evidence, what the two versions were compared on."""
 
 
@@ -45,20 +45,19 @@ def move_sentence(move: Move) -> str:
         case RolledBack(version=number, former=former):
             return f"version {number} was restored{how or ' automatically'}, in place of version {former}"
         case Confirmed(version=number):
-            return f"the watch over version {number} ended, and it stays"
+            return f"the watch over version {number} and those before it ended; they did no harm"
         case Pruned(versions=numbers):
             versions = f"version{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
             return f"the stored classifiers of {versions} were removed"
 
 
 def evidence_sentence(evidence: Evidence) -> str:
-    """Return what a decision rests on: counts and, where a bet decides, its factors."""
-    counts = f"of {evidence.images:,} {IMAGES[evidence.basis]}, the newer version alone is right on {evidence.better:,}"
-    counts += f", the older one alone on {evidence.worse:,}"
+    """Return what a decision about the newer version rests on: counts and, where a bet decides, the odds."""
+    counts = f"{evidence.better:,} better, {evidence.worse:,} worse of {evidence.images:,} {IMAGES[evidence.basis]}"
     if evidence.basis == "held-back examples":
-        return f"{counts} (a sign test decides)"
+        return f"{counts}; a sign test decides"
     newer, older, needed = map(factor, (evidence.log_evidence, evidence.log_harm, evidence.log_needed))
-    return f"{counts}; evidence for the newer one {newer}, for the older one {older}; {needed} decides"
+    return f"{counts}; odds for it {newer}, against it {older}; {needed} decides"
 
 
 def factor(log_evidence: float) -> str:

@@ -98,6 +98,7 @@ class Refused(JsonValue):
 
     Attributes:
         labels: digest of all labels at that time, as `Version.labels`.
+        days: on which they came, such as "2026-11-30", UTC; "examples" for those that are in no ledger.
         images: number of labels that were looked at.
         agreeing: number of them that production would have given, too.
         expected: number of them that its scores promise.
@@ -106,6 +107,7 @@ class Refused(JsonValue):
 
     kind: Literal["refused"] = "refused"
     labels: str
+    days: tuple[str, ...]
     images: int
     agreeing: int
     expected: float
@@ -184,7 +186,7 @@ class RolledBack(JsonValue):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed(JsonValue):
-    """The watch over a promoted version ended without harm.
+    """The watch over a promoted version, and over those before it, ended without harm; those after it stay watched.
 
     Attributes:
         version: that one.

@@ -20,9 +20,6 @@ from ray_jobs.registry.moves import (
     Version,
 )
 
-WATCHED = 8
-"""Most versions that are watched together: with the next one, the watch over the first of them ends."""
-
 
 @dataclass(frozen=True, slots=True)
 class RegistryState:
@@ -38,11 +35,10 @@ class RegistryState:
         shadow: number of the version that was in production before those that are watched, and would be restored; None
             if none is watched. Versions that are promoted during a watch prolong it: otherwise a small harm every night
             would go unseen.
-        watched: numbers of the versions that were promoted since the watch began, the last `WATCHED`; none without one.
+        watched: numbers of the versions that were promoted since the watch began, in order; none without one.
         rejected: numbers of rejected versions.
         fell_back: whether production is what was gone back to: the next version must show that it may replace it.
-        label_sets: digests of all labels that a version learned from or that were refused, in order.
-        refused: digest of the labels that were refused last, unless a version was registered since.
+        refused: digest of all labels when some were refused last, unless a version was registered since.
         pruned: numbers of versions whose classifiers are gone.
     """
 
@@ -57,7 +53,6 @@ class RegistryState:
     rejected: frozenset[int] = frozenset()
     pruned: frozenset[int] = frozenset()
     fell_back: bool = False
-    label_sets: tuple[str, ...] = ()
     refused: str | None = None
 
     def version(self, number: int) -> Version:
@@ -67,8 +62,8 @@ class RegistryState:
             JobError: there is none with this number.
         """
         if number not in self.versions:
-            known = f"1 to {len(self.versions)}" if self.versions else "none"
-            raise JobError([f"the registry has no version {number}; it has {known}"])
+            known = f"it has 1 to {len(self.versions)}" if self.versions else "it has none yet"
+            raise JobError([f"the registry has no version {number}; {known}"])
         return self.versions[number]
 
     def version_of(self, settings: str, labels: str) -> Version | None:
@@ -99,25 +94,32 @@ class RegistryState:
                 if version.number != len(self.versions) + 1:
                     raise JobError([f"expected version {len(self.versions) + 1}, got {version.number}"])
                 return replace(
-                    moved._with_labels(version.labels),
+                    moved,
                     versions=self.versions | {version.number: version},
                     candidate=version.number,
                     candidates=self.candidates + 1,
                     refused=None,
                 )
             case Refused(labels=labels):
-                return replace(moved._with_labels(labels), refused=labels)
+                return replace(moved, refused=labels)
             case Promoted(version=number, former=former, is_watched=is_watched):
                 self._check_move(number, former)
                 after = moved._with_production(number)
                 if not is_watched or former is None:
                     return after
-                chain = (former if self.shadow is None else self.shadow, *self.watched, number)[-WATCHED - 1 :]
-                return replace(after, shadow=chain[0], watched=chain[1:])
+                return replace(
+                    after, shadow=former if self.shadow is None else self.shadow, watched=(*self.watched, number)
+                )
             case RolledBack(version=number, former=former):
                 self._check_move(number, former)
-                after = moved._with_production(number)
-                return replace(after, rejected=self.rejected | {former}, fell_back=True)
+                before, undone = self._watched_until(number)
+                return replace(
+                    moved._with_production(number),
+                    rejected=(self.rejected - {number}) | {former, *undone},
+                    fell_back=True,
+                    shadow=self.shadow if before else None,
+                    watched=before,
+                )
             case Rejected(version=number):
                 self.version(number)
                 if number == self.production:
@@ -125,9 +127,10 @@ class RegistryState:
                 candidate = None if number == self.candidate else self.candidate
                 return replace(moved, candidate=candidate, rejected=self.rejected | {number})
             case Confirmed(version=number):
-                if number != self.production or self.shadow is None:
+                if number not in self.watched:
                     raise JobError([f"version {number} is not watched"])
-                return replace(moved, shadow=None, watched=())
+                _, later = self._watched_until(number)
+                return replace(moved, shadow=number if later else None, watched=later)
             case Compared(version=number, against=against):
                 for each in (number, against):
                     self.version(each)
@@ -149,8 +152,14 @@ class RegistryState:
         }
         return reasons | {number: why for number, why in places.items() if number is not None}
 
-    def _with_labels(self, labels: str) -> RegistryState:
-        return self if labels in self.label_sets else replace(self, label_sets=(*self.label_sets, labels))
+    def _watched_until(self, number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The watched versions up to one of them, and those after it; all are after what the watch would restore."""
+        if number == self.shadow:
+            return (), self.watched
+        if number not in self.watched:
+            return (), ()
+        place = self.watched.index(number) + 1
+        return self.watched[:place], self.watched[place:]
 
     def _with_production(self, number: int) -> RegistryState:
         candidate = None if self.candidate == number else self.candidate

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from ray_jobs.results.json_format import JsonObject, JsonValue
 from ray_jobs.results.run_plan import RunKind
+from ray_jobs.results.schedule_results import ScheduleStatus
 from ray_jobs.results.stage_load import StageLoad
 
 RunState = Literal["complete", "incomplete", "embedding", "labelling", "escalating", "measuring", "unreadable"]
@@ -75,11 +76,18 @@ class OutputStatus(JsonValue):
         output: URL of the output.
         runs: by name.
         below: outputs in the folders below, where this one has no run.
+        schedules: of jobs that a scheduler runs or ran on some machine; left out where there is none.
     """
 
     output: str
     runs: tuple[RunStatus, ...]
     below: tuple[str, ...] = ()
+    schedules: tuple[ScheduleStatus, ...] = ()
+
+    def to_json(self) -> JsonObject:
+        """Return the fields."""
+        values = JsonValue.to_json(self)
+        return values if self.schedules else {key: value for key, value in values.items() if key != "schedules"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,7 +110,8 @@ class ScheduleStatus(JsonDocument):
         delay_s: seconds from a time to the start of its turn.
         scheduler: the process that runs it; None if none shows signs of life.
         running: whether a turn is running now.
-        missed: time of the turn that should have begun by now and has not; None if there is none. UTC, ISO 8601.
+        missed: time of a turn that should have begun by now and has not, or that was interrupted, while no scheduler is
+            running; None if there is none. UTC, ISO 8601.
         next_start: when the next turn starts, if a scheduler is running then. UTC, ISO 8601.
         turns: the last ones, in order.
     """

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
+from functools import cached_property
 
+from cluster import Store
 from ray_jobs.audit.stored_draw import StoredSample, find_sample, sample_path, sample_sizes
 from ray_jobs.classification.classify import Classification
-from ray_jobs.inputs.examples import learned_labels, learned_ledger
+from ray_jobs.inputs.examples import learned_ledger
 from ray_jobs.job_file.sections import RetrainSection
 from ray_jobs.labels.current_labels import CurrentLabels
-from ray_jobs.retraining.fresh_labels import EvidenceLabels, corrections, labels_for_evidence
+from ray_jobs.labels.kept_images import kept_reference
+from ray_jobs.labels.label_event import LabelEvent
+from ray_jobs.labels.label_ledger import LabelLedger
+from ray_jobs.retraining.fresh_labels import FreshLabel, labels_for_evidence
+
+DAY = len("2026-11-30")
 
 
 @dataclass(frozen=True)
 class EvidenceSource:
-    """Reads the ledger that a job learns from.
+    """Reads the ledger that a job learns from, once.
 
     Attributes:
         work: the classification of the job.
@@ -22,35 +30,57 @@ class EvidenceSource:
 
     work: Classification
 
-    def labels(self) -> EvidenceLabels:
-        """Return the labels that may be evidence; none without a ledger.
+    @cached_property
+    def labels(self) -> tuple[FreshLabel, ...]:
+        """The labels that may be evidence; none without a ledger.
 
         Raises:
-            JobError: the ledger is damaged, or lacks copies.
+            JobError: the ledger is damaged.
             StorageError: storage does not respond.
         """
-        ledger = learned_ledger(self.work.job, self.work.store)
-        if ledger is None or self.work.support is None:
-            return EvidenceLabels()
-        current = ledger.current()
         of = (self.work.job.retrain or RetrainSection()).evidence
-        samples = self._samples(current) if of == "audit" else None
-        archive = self.work.source.identity
-        return labels_for_evidence(current, self.work.support.digests, archive=archive, samples=samples)
+        archive, samples = self.work.source.identity, self._samples
+        return labels_for_evidence(self._current, self._digests, archive=archive, samples=samples, of=of)
 
+    @cached_property
     def corrections(self) -> frozenset[str]:
-        """Return the contents of images that were labelled because production was wrong. Raises as `labels`."""
-        ledger = learned_ledger(self.work.job, self.work.store)
-        if ledger is None or self.work.support is None:
-            return frozenset()
-        return corrections(learned_labels(ledger), self.work.support.digests)
+        """The contents of images that were labelled because production was wrong."""
+        return frozenset(content for content, event in self._events.items() if event.reason == "correction")
 
-    def _samples(self, current: CurrentLabels) -> dict[str, StoredSample]:
-        """The largest sample of each draw that was answered; a draw that is gone is no evidence."""
-        found = {}
-        for draw in current.draws:
-            sizes = sample_sizes(self.work.store, draw)
-            sample = find_sample(self.work.store, sample_path(draw, sizes[-1])) if sizes else None
+    @cached_property
+    def days(self) -> dict[str, str]:
+        """The day on which each content got its label, such as "2026-11-30", UTC."""
+        return {content: event.time[:DAY] for content, event in self._events.items()}
+
+    @cached_property
+    def _events(self) -> dict[str, LabelEvent]:
+        """The latest label of each content."""
+        events = sorted(self._current.answers.values(), key=lambda event: (event.time, event.id))
+        found = {self._digests.get(kept_reference(event), ""): event for event in events if event.answer == "label"}
+        return {content: event for content, event in found.items() if content}
+
+    @cached_property
+    def _ledger(self) -> LabelLedger | None:
+        return learned_ledger(self.work.job, self.work.store)
+
+    @cached_property
+    def _current(self) -> CurrentLabels:
+        return CurrentLabels() if self._ledger is None else self._ledger.current()
+
+    @property
+    def _digests(self) -> dict[str, str]:
+        return {} if self.work.support is None else dict(self.work.support.digests)
+
+    @cached_property
+    def _samples(self) -> dict[str, StoredSample]:
+        """The largest sample of each draw that was answered; it lies in the output that has the ledger."""
+        if self._ledger is None:
+            return {}
+        folder = self._ledger.store
+        output, found = Store(posixpath.dirname(folder.root.rstrip("/")), storage=folder.storage), {}
+        for draw in self._current.draws:
+            sizes = sample_sizes(output, draw)
+            sample = find_sample(output, sample_path(draw, sizes[-1])) if sizes else None
             if sample is not None:
                 found[draw] = sample
         return found

@@ -2,12 +2,13 @@
 
 Only images whose choice did not depend on predictions are evidence: those of audits, and of imported tables. Images
 that `suggest` chose, or that review showed by class, score or disagreement, were chosen by what production predicts:
-among them an equal version looks better or worse than it is.
+among them an equal version looks better or worse than it is. The first images of an audit are chosen by their strata,
+which predictions make, and are none either; those that remain are drawn at random, see `fewshot.audit.draw`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -18,13 +19,11 @@ from fewshot.promotion import ClassGuard, Comparison, guard_class
 from ray_jobs.audit.stored_draw import StoredSample
 from ray_jobs.labels.current_labels import CurrentLabels
 from ray_jobs.labels.kept_images import kept_reference
-from ray_jobs.labels.label_event import ImageId, LabelEvent
+from ray_jobs.labels.label_event import ImageId
 
 EvidenceOf = Literal["all", "audit"]
-"""All labels whose images were not chosen by predictions: what is shown holds for images like these. Those of audits,
-weighted by how they were drawn: it holds for the archive."""
-COMPARED = frozenset({"audit", "import"})
-"""Reasons of labels that are evidence."""
+"""All labels whose images were not chosen by predictions: what is shown holds for images like these. Those that an
+audit drew at random: it holds for the archive."""
 
 
 class FreshLabel(NamedTuple):
@@ -33,30 +32,10 @@ class FreshLabel(NamedTuple):
     Attributes:
         content: digest of the image's content.
         label: its class.
-        weight: inverse probability with which an audit drew the image, over its mean among all that this audit can
-            draw; None where images have equal weights.
     """
 
     content: str
     label: str
-    weight: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EvidenceLabels:
-    """Labels that may be evidence.
-
-    Attributes:
-        labels: each content once, in the order in which they were given.
-        bound: largest weight that the audits can draw; None where images have equal weights.
-    """
-
-    labels: tuple[FreshLabel, ...] = ()
-    bound: float | None = None
-
-    def without(self, contents: Collection[str]) -> EvidenceLabels:
-        """Return the labels of other images than these."""
-        return EvidenceLabels(tuple(each for each in self.labels if each.content not in contents), self.bound)
 
 
 class ScoredLabel(NamedTuple):
@@ -82,45 +61,51 @@ class ComparedVersion:
     """
 
     classes: frozenset[str]
-    learned: frozenset[str]
+    learned: Collection[str]
     predicted: Mapping[str, ScoredLabel]
 
 
 @dataclass(frozen=True, slots=True)
 class LabelComparison:
-    """Two versions compared on labels.
+    """Versions compared with an older one on labels.
 
     Attributes:
         labels: the class of each image.
         comparison: of the images, in the same order.
+        classes: number of classes that all of them know.
+        newer: by which version of the chain each image was classified, from 0.
     """
 
     labels: tuple[str, ...]
     comparison: Comparison
+    classes: int
+    newer: tuple[int, ...]
 
-    @property
-    def fallen(self) -> tuple[str, ...]:
-        """Classes in which the older version is shown to be better."""
-        counts = self._counts()
-        return tuple(
-            label
-            for label, (_, better, worse) in counts.items()
-            if worse > better and self._guard(label).state == "fell"
-        )
+    def fallen(self, alpha: float) -> tuple[str, ...]:
+        """Return the classes in which the older version is shown to be better.
 
-    def guards(self) -> dict[str, ClassGuard]:
-        """Return what is known about a fall in each class."""
-        return {label: self._guard(label) for label in self._counts()}
+        Args:
+            alpha: probability with which any class of equal versions is called so.
+        """
+        worse = [label for label, (_, better, worse) in self._counts().items() if worse > better]
+        return tuple(label for label in worse if self.guard(label, alpha).state == "fell")
 
-    def _guard(self, label: str) -> ClassGuard:
-        counts = self._counts()
-        images, better, worse = counts[label]
-        return guard_class(images=images, better=better, worse=worse, classes=len(counts))
+    def guard(self, label: str, alpha: float) -> ClassGuard:
+        """Return what is known about a fall in a class that has a label."""
+        images, better, worse = self._counts()[label]
+        return guard_class(images=images, better=better, worse=worse, classes=max(1, self.classes), alpha=alpha)
+
+    def watched_enough(self, enough: int) -> int:
+        """Return how many of the chain's versions, from the first, have so many labels that came to them or later."""
+        count, counts = 0, Counter(self.newer)
+        for place in sorted(counts, reverse=True):
+            count += counts[place]
+            if count >= enough:
+                return place + 1
+        return 0
 
     def _counts(self) -> dict[str, tuple[int, int, int]]:
-        """Images of each class, and those of them that favour either version; none where images have weights."""
-        if self.comparison.weights is not None:
-            return {}
+        """Images of each class, and those of them that favour either version."""
         gains: defaultdict[str, list[int]] = defaultdict(list)
         for label, gain in zip(self.labels, self.comparison.gains.tolist(), strict=True):
             gains[label].append(gain)
@@ -128,8 +113,13 @@ class LabelComparison:
 
 
 def labels_for_evidence(
-    current: CurrentLabels, digests: Mapping[str, str], *, archive: str, samples: Mapping[str, StoredSample] | None
-) -> EvidenceLabels:
+    current: CurrentLabels,
+    digests: Mapping[str, str],
+    *,
+    archive: str,
+    samples: Mapping[str, StoredSample],
+    of: EvidenceOf = "all",
+) -> tuple[FreshLabel, ...]:
     """Return labels of the ledger that may be evidence, each content once, in the order in which they were given.
 
     A content with two different labels is none: nobody knows which one is right.
@@ -138,50 +128,27 @@ def labels_for_evidence(
         current: the ledger.
         digests: reference to the copy of an image -> digest of its content; images that cannot be read have none.
         archive: identity of the archive; labels of others are no evidence about it.
-        samples: of audits, by draw: only their labels are taken, with weights. None takes all, with equal weights.
+        samples: of audits, by draw; without its sample a draw is no evidence.
+        of: which labels are evidence.
     """
-    drawn = _drawn(current) if samples is None else _weights(samples, archive)
+    drawn = {image for draw, sample in samples.items() for image in _drawn_at_random(current, draw, sample, archive)}
     found: dict[str, FreshLabel] = {}
     disputed = set()
     for image, event in sorted(current.answers.items(), key=lambda item: (item[1].time, item[1].id)):
         content = digests.get(kept_reference(event), "")
-        is_chosen = image in drawn or (samples is None and event.reason in COMPARED)
-        if image.archive != archive or not content or event.label is None or not is_chosen:
+        is_evidence = image in drawn or (of == "all" and event.reason == "import")
+        if image.archive != archive or not content or event.label is None or not is_evidence:
             continue
-        label = FreshLabel(content, event.label, drawn.get(image))
+        label = FreshLabel(content, event.label)
         if found.setdefault(content, label).label != label.label:
             disputed.add(content)
-    kept = tuple(label for content, label in found.items() if content not in disputed)
-    return EvidenceLabels(kept, None if samples is None else max([1.0, *map(_bound, samples.values())]))
+    return tuple(label for content, label in found.items() if content not in disputed)
 
 
-def _drawn(current: CurrentLabels) -> dict[ImageId, None]:
-    """Images that were answered for an audit, also where a later answer counts."""
-    return {image: None for images in current.draws.values() for image in images}
-
-
-def _weights(samples: Mapping[str, StoredSample], archive: str) -> dict[ImageId, float]:
-    """Weights of the images of audits; of an image of several, that of the first."""
-    found: dict[ImageId, float] = {}
-    for _, sample in sorted(samples.items()):
-        for image in sample.images:
-            found.setdefault(ImageId(archive, image.image), _mean_probability(sample) / image.probability)
-    return found
-
-
-def _mean_probability(sample: StoredSample) -> float:
-    """Over its inverse the mean weight is 1: the expected number of drawn images over that of all."""
-    return sum(stratum.drawn for stratum in sample.strata) / sample.population
-
-
-def _bound(sample: StoredSample) -> float:
-    drawn = [stratum for stratum in sample.strata if stratum.drawn]
-    return max(_mean_probability(sample) * stratum.images / stratum.drawn for stratum in drawn) if drawn else 1.0
-
-
-def corrections(events: Iterable[LabelEvent], digests: Mapping[str, str]) -> frozenset[str]:
-    """Return the contents of images that were labelled because production was wrong."""
-    return frozenset(digests.get(kept_reference(each), "") for each in events if each.reason == "correction") - {""}
+def _drawn_at_random(current: CurrentLabels, draw: str, sample: StoredSample, archive: str) -> set[ImageId]:
+    """Images of an audit that were answered, without the first of their strata; a later answer may count."""
+    first = {ImageId(archive, image.image) for image in sample.images[: sample.floor]}
+    return set(current.draws.get(draw, {})) - first
 
 
 def fresh_for(labels: Iterable[FreshLabel], versions: Collection[ComparedVersion]) -> tuple[FreshLabel, ...]:
@@ -201,13 +168,7 @@ def fresh_for(labels: Iterable[FreshLabel], versions: Collection[ComparedVersion
     )
 
 
-def compare(
-    labels: Iterable[FreshLabel],
-    chain: Sequence[ComparedVersion],
-    older: ComparedVersion,
-    *,
-    bound: float | None = None,
-) -> LabelComparison:
+def compare(labels: Iterable[FreshLabel], chain: Sequence[ComparedVersion], older: ComparedVersion) -> LabelComparison:
     """Compare what was in production with an older version, each label by the version that it came to.
 
     Args:
@@ -215,19 +176,16 @@ def compare(
         chain: one candidate, or versions that were in production one after another. A label is compared with the newest
             of them that did not learn from it: that was in production when it came.
         older: production, or the version that would be restored.
-        bound: see `EvidenceLabels`.
     """
     compared = []
     for label in labels:
-        newer = next((each for each in reversed(chain) if label.content not in each.learned), None)
-        if newer is not None and fresh_for([label], [newer, older]):
-            compared.append((label, _is_right(label, newer) - _is_right(label, older)))
-    gains = np.array([gain for _, gain in compared], dtype=int)
-    names = tuple(label.label for label, _ in compared)
-    if bound is None:
-        return LabelComparison(names, Comparison(gains))
-    weights = np.array([label.weight or 1.0 for label, _ in compared], dtype=np.float64)
-    return LabelComparison(names, Comparison(gains, weights, bound))
+        place = next((at for at in reversed(range(len(chain))) if label.content not in chain[at].learned), None)
+        if place is not None and fresh_for([label], [chain[place], older]):
+            compared.append((label, place, _is_right(label, chain[place]) - _is_right(label, older)))
+    classes = older.classes.intersection(*(each.classes for each in chain))
+    gains = np.array([gain for _, _, gain in compared], dtype=int)
+    names, places = tuple(label.label for label, _, _ in compared), tuple(place for _, place, _ in compared)
+    return LabelComparison(names, Comparison(gains), len(classes), places)
 
 
 def _is_right(label: FreshLabel, version: ComparedVersion) -> int:

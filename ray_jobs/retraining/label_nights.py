@@ -6,6 +6,7 @@ stay refused, however many good ones follow, until they are corrected or undone,
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,88 +16,84 @@ from fewshot.promotion import NewLabels, check_new_labels
 from ray_jobs.registry.learned_labels import LearnedLabels, diff_labels
 from ray_jobs.retraining.fresh_labels import ComparedVersion, ScoredLabel
 
+EXAMPLES = "examples"
+"""The night of labels that are in no ledger: nobody knows when they came."""
+
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """Labels that came together.
+    """Labels that came on a day.
 
     Attributes:
+        day: such as "2026-11-30", UTC; `EXAMPLES` where they are in no ledger.
         labels: class by content.
         found: what they look like to production.
     """
 
+    day: str
     labels: Mapping[str, str]
     found: NewLabels
 
 
 def new_labels_by_night(
-    now: LearnedLabels, learned: LearnedLabels, history: Sequence[LearnedLabels]
-) -> list[dict[str, str]]:
-    """Return the present labels that production has not learned from, by the night in which they came.
+    now: LearnedLabels, learned: LearnedLabels, days: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Return the present labels that production has not learned from, by the day on which they came.
 
     Args:
         now: all present labels.
         learned: those that production learned from.
-        history: earlier sets of labels, in the order of their coming; a label belongs to the first that has it.
+        days: content -> day of its label in the ledger.
 
     Returns:
-        for each set of `history`, and then for now, the class of each content, by present names; images with several
-        classes are left out.
+        for each day, in order, the class of each content, by present names; images with several classes are left out.
     """
-    known = _by_present_names(learned, now)
-    earlier = [_by_present_names(each, now) for each in history]
-    nights: list[dict[str, str]] = [{} for _ in range(len(history) + 1)]
+    renamed = dict(diff_labels(learned, now).renamed)
+    nights: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for content, names in now.of_content.items():
-        if len(names) != 1 or known.get(content) == names:
-            continue
-        night = next((at for at, each in enumerate(earlier) if each.get(content) == names), len(history))
-        nights[night][content] = names[0]
-    return nights
-
-
-def _by_present_names(labels: LearnedLabels, now: LearnedLabels) -> dict[str, tuple[str, ...]]:
-    renamed = dict(diff_labels(labels, now).renamed)
-    return {key: tuple(sorted(renamed.get(name, name) for name in names)) for key, names in labels.of_content.items()}
+        known = tuple(sorted(renamed.get(name, name) for name in learned.of_content.get(content, ())))
+        if len(names) == 1 and known != names:
+            nights[days.get(content, EXAMPLES)][content] = names[0]
+    return dict(sorted(nights.items()))
 
 
 def check_nights(
-    nights: Sequence[Mapping[str, str]],
-    production: ComparedVersion,
-    twin: ComparedVersion | None,
+    nights: Mapping[str, Mapping[str, str]],
+    versions: Sequence[tuple[ComparedVersion, ComparedVersion | None]],
     corrected: Collection[str],
 ) -> list[Night]:
-    """Return the nights whose labels contradict production too much, see `fewshot.promotion.check_new_labels`.
+    """Return the nights whose labels contradict all versions too much, see `fewshot.promotion.check_new_labels`.
+
+    Production alone does not decide while it is watched: if it is a bad version, its scores promise too much, and what
+    it would refuse is the very evidence against it. Wrong labels contradict the version before it as well.
 
     Args:
         nights: from `new_labels_by_night`.
-        production: predicts the images that it has not learned from.
-        twin: of production, which predicts those with another label than production learned, as far as they were held
-            back from it: production itself would repeat what it learned. None if there are no such images.
+        versions: production first, each with its twin. A version predicts the images that it has not learned from; its
+            twin those with another label than it learned, as far as they were held back: the version itself would
+            repeat what it learned. None if there are no such images.
         corrected: contents of corrections, which were given because production was wrong, and say nothing here.
     """
     checked = []
-    for labels in nights:
-        scored = [
-            (label, predicted)
-            for content, label in labels.items()
-            if content not in corrected and (predicted := _predicted(content, label, production, twin)) is not None
-        ]
-        found = check_new_labels(
-            [label for label, _ in scored],
-            [predicted.label for _, predicted in scored],
-            np.array([predicted.score for _, predicted in scored], dtype=np.float64),
-        )
-        if found.is_suspicious:
-            checked.append(Night(labels, found))
+    for day, labels in nights.items():
+        given = {content: label for content, label in labels.items() if content not in corrected}
+        found = [_check(given, version, twin) for version, twin in versions]
+        if found and all(each.is_suspicious for each in found):
+            checked.append(Night(day, labels, found[0]))
     return checked
 
 
-def _predicted(
-    content: str, label: str, production: ComparedVersion, twin: ComparedVersion | None
-) -> ScoredLabel | None:
+def _check(labels: Mapping[str, str], version: ComparedVersion, twin: ComparedVersion | None) -> NewLabels:
+    found = [(label, _predicted(content, label, version, twin)) for content, label in labels.items()]
+    scored = [(label, predicted) for label, predicted in found if predicted is not None]
+    scores = np.array([predicted.score for _, predicted in scored], dtype=np.float64)
+    return check_new_labels([label for label, _ in scored], [predicted.label for _, predicted in scored], scores)
+
+
+def _predicted(content: str, label: str, version: ComparedVersion, twin: ComparedVersion | None) -> ScoredLabel | None:
     """What was predicted without having learned from the image; None if nothing was, or without a score."""
-    version = production if content not in production.learned else twin
-    if version is None or content in version.learned or label not in version.classes:
+    unlearned = version if content not in version.learned else twin
+    if unlearned is None or content in unlearned.learned or label not in unlearned.classes:
         return None
-    predicted = version.predicted.get(content)
+    predicted = unlearned.predicted.get(content)
     return None if predicted is None or np.isnan(predicted.score) else predicted

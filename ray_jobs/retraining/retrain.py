@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cluster import Store
 from cluster.storage.lease import acquire_lease
 from fewshot.promotion import labels_needed, log_needed
 from ray_jobs.classification.classify import Classification, FinishedClassification, classify, embed_and_train
+from ray_jobs.classification.unknown_plan import keep_known_examples
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import ClipSection, Job, RetrainSection
 from ray_jobs.registry.journal import Journal, RegistryMovedError
@@ -33,7 +34,7 @@ from ray_jobs.registry.moves import (
 from ray_jobs.registry.registry_state import RegistryState
 from ray_jobs.results.registry_results import Outlook, RetrainResult, TurnStep
 from ray_jobs.retraining.evidence_source import EvidenceSource
-from ray_jobs.retraining.fresh_labels import ComparedVersion, FreshLabel, LabelComparison, compare
+from ray_jobs.retraining.fresh_labels import ComparedVersion, FreshLabel, LabelComparison, compare, fresh_for
 from ray_jobs.retraining.label_nights import Night, check_nights, new_labels_by_night
 from ray_jobs.retraining.turn import (
     Decision,
@@ -44,7 +45,7 @@ from ray_jobs.retraining.turn import (
     decide_nights,
     decide_watch,
 )
-from ray_jobs.retraining.version_predictions import predict_examples
+from ray_jobs.retraining.version_predictions import VersionPredictions
 from ray_jobs.retraining.versions import (
     for_twin,
     is_held_back,
@@ -54,6 +55,7 @@ from ray_jobs.retraining.versions import (
     twin_contents,
     version_of,
 )
+from ray_jobs.steps.set_examples import keep_examples
 
 if TYPE_CHECKING:
     from ray_jobs.console.progress import Reporter
@@ -61,6 +63,10 @@ if TYPE_CHECKING:
 LEASE = "lease"
 GAINS = (0.01, 0.02, 0.04)
 """Of which the outlook tells how many labels they would take."""
+NO_SUPPORT = "retrain needs the section [support]"
+NO_PRODUCTION = "nothing is in production"
+Acceptance = Literal["gate", "labels", "force"]
+"""What is accepted unseen: nothing; labels that would be refused; or these, and the version that is trained."""
 TRIES = 3
 """Times that the archive is labelled anew because a person moved production meanwhile."""
 
@@ -88,7 +94,7 @@ class Turn:
     def result(self, job: str, rules: Rules) -> RetrainResult:
         """Return what the command prints."""
         if self.state.production is None:
-            raise JobError(["nothing is in production"])
+            raise JobError([NO_PRODUCTION])
         return RetrainResult(
             job=job,
             steps=tuple(TurnStep(version=number, step=each.step, why=each.why) for number, each in self.decisions),
@@ -117,14 +123,14 @@ def outlook_of(compared: LabelComparison, state: RegistryState, rules: Rules) ->
     )
 
 
-def retrain(job: Job, reporter: Reporter, *, by: str, force: bool = False) -> Turn:
+def retrain(job: Job, reporter: Reporter, *, by: str, acceptance: Acceptance = "gate") -> Turn:
     """Carry out one turn.
 
     Args:
         job: a job file with [archive] and [support].
         reporter: shows the progress.
         by: who or what does it, for the journal.
-        force: learn from labels that would be refused, and promote what is trained without asking the gate.
+        acceptance: what a person accepts unseen, see `Acceptance`.
 
     Raises:
         JobError: the job cannot start, or asks for what retraining cannot do.
@@ -138,7 +144,7 @@ def retrain(job: Job, reporter: Reporter, *, by: str, force: bool = False) -> Tu
     with acquire_lease(store, f"{journal.folder}/{LEASE}", term_s=job.storage.lease_s) as lease:
         with reporter.waiting("reading the labels and listing the archive"):
             work = Classification.from_job(job)
-        turn = _OneTurn(work, reporter, journal, by, rules_of(job), force)
+        turn = _OneTurn(work, reporter, journal, by, rules_of(job), acceptance)
         done = turn.carry_out()
         lease.check()
     return done
@@ -156,7 +162,7 @@ def _check(job: Job) -> None:
             "classifier.max_error_from: a new version has no audit yet; use held-out examples, or run classify"
         )
     if job.support is None:
-        problems.append("retrain needs the section [support]")
+        problems.append(NO_SUPPORT)
     if problems:
         raise JobError(problems)
 
@@ -174,98 +180,153 @@ class _OneTurn:
     journal: Journal
     by: str
     rules: Rules
-    force: bool
+    acceptance: Acceptance
     trained: int = 0
     comparison: LabelComparison | None = None
     decisions: list[tuple[int | None, Decision]] = field(default_factory=list)
     state: RegistryState = field(default_factory=RegistryState)
     _predictions: dict[tuple[int, bool], ComparedVersion] = field(default_factory=dict)
+    _labels_of: dict[str, LearnedLabels] = field(default_factory=dict)
+    _refused_by: dict[tuple[int | None, int | None], list[Night]] = field(default_factory=dict)
 
     def carry_out(self) -> Turn:
         self.state = self.journal.state()
-        refused = self._refused_nights()
-        held = {content for night in refused for content in night.labels}
-        self.evidence = EvidenceSource(self.work).labels().without(held)
         if self.state.shadow is not None:
             self._decide_watch()
-        if self.state.candidate is not None and not (self.force and self._is_due(refused)):
-            self._decide_candidate()
-        if self._is_due(refused):
+        if self.state.candidate is not None:
+            self._drop_or_decide()
+        if self._is_due():
             self._train()
             self._decide_candidate()
         finished = self._relabel()
-        return Turn(tuple(self.decisions), self.trained, self.state, finished, self.comparison, bool(refused))
+        refused = bool(self._refused)
+        return Turn(tuple(self.decisions), self.trained, self.state, finished, self.comparison, refused)
 
     @cached_property
     def labels(self) -> LearnedLabels:
         """What is learned from now."""
         if self.work.support is None:
-            raise JobError(["retrain needs the section [support]"])
+            raise JobError([NO_SUPPORT])
         return labels_of(self.work.support)
+
+    @cached_property
+    def settings(self) -> str:
+        """With what is trained now, see `settings_of`."""
+        return settings_of(self.work)
+
+    @cached_property
+    def evidence(self) -> EvidenceSource:
+        """The labels of the ledger."""
+        return EvidenceSource(self.work)
+
+    @cached_property
+    def predictor(self) -> VersionPredictions:
+        """Predicts examples by versions."""
+        return VersionPredictions(self.work, self.reporter)
 
     @property
     def _production(self) -> Version | None:
         return None if self.state.production is None else self.state.version(self.state.production)
 
     def _learned(self, version: Version) -> LearnedLabels:
-        return read_learned_labels(self.journal.store, self.journal.folder, version.labels)
+        if version.labels not in self._labels_of:
+            found = read_learned_labels(self.journal.store, self.journal.folder, version.labels)
+            self._labels_of[version.labels] = found
+        return self._labels_of[version.labels]
 
-    def _refused_nights(self) -> list[Night]:
-        """Nights of labels that production has not learned from and contradicts too much; none by force."""
+    @property
+    def _refused(self) -> list[Night]:
+        """Nights of labels that production has not learned from and that contradict it; none if they are accepted."""
+        compared = (self.state.production, self.state.shadow)
+        if compared not in self._refused_by:
+            self._refused_by[compared] = self._find_refused()
+        return self._refused_by[compared]
+
+    def _find_refused(self) -> list[Night]:
         production = self._production
-        if production is None or self.force or production.labels == self.labels.digest:
+        if production is None or self.acceptance != "gate" or production.labels == self.labels.digest:
             return []
-        learned = self._learned(production)
-        after = self.state.label_sets.index(production.labels) + 1
-        history = [
-            read_learned_labels(self.journal.store, self.journal.folder, digest)
-            for digest in self.state.label_sets[after:]
+        nights = new_labels_by_night(self.labels, self._learned(production), self.evidence.days)
+        if not nights:
+            return []
+        shadow = [] if self.state.shadow is None else [self.state.version(self.state.shadow)]
+        new = {content for night in nights.values() for content in night}
+        versions = [
+            (
+                self._compared(each.number),
+                None if new.isdisjoint(self._learned(each).of_content) else self._compared(each.number, twin=True),
+            )
+            for each in (production, *shadow)
         ]
-        nights = new_labels_by_night(self.labels, learned, history)
-        if not any(nights):
-            return []
-        is_relabelled = any(content in learned.of_content for night in nights for content in night)
-        twin = self._compared(production.number, twin=True) if is_relabelled else None
-        return check_nights(nights, self._compared(production.number), twin, EvidenceSource(self.work).corrections())
+        return check_nights(nights, versions, self.evidence.corrections)
+
+    def _fresh_labels(self) -> list[FreshLabel]:
+        """Labels that may be evidence; those of refused nights are none."""
+        refused = {content for night in self._refused for content in night.labels}
+        return [each for each in self.evidence.labels if each.content not in refused]
 
     def _compared(self, number: int, *, twin: bool = False) -> ComparedVersion:
-        """A version, or its twin, with its predictions of all examples."""
+        """A version, or its twin, with its predictions of the examples that it has not learned from."""
         if (number, twin) not in self._predictions:
             version = self.state.version(number)
             learned = self._learned(version)
-            known = twin_contents(learned) if twin else frozenset(learned.of_content)
+            known = twin_contents(learned) if twin else learned.of_content.keys()
             version = replace(version, folder=version.twin) if twin else version
             renamed = dict(diff_labels(learned, self.labels).renamed)
-            found = predict_examples(self.work, version, known, renamed, self.reporter)
-            self._predictions[number, twin] = found
+            contents = self.labels.of_content.keys() - known
+            self._predictions[number, twin] = self.predictor.predict(version, known, renamed, contents)
         return self._predictions[number, twin]
 
     def _decide_watch(self) -> None:
-        state = self.state
-        if state.shadow is None or state.production is None:
+        state, production = self.state, self._production
+        if state.shadow is None or production is None:
             return
+        learned = self._learned(production).of_content
+        if all(label.content in learned for label in self.evidence.labels) and len(state.watched) == 1:
+            return  # No label came later, and no model need be loaded to know it.
         chain = [self._compared(number) for number in state.watched]
-        former = (state.shadow, *state.watched)[-2]
-        labels, bound = self.evidence.labels, self.evidence.bound
-        own = compare(labels, chain[-1:], self._compared(former), bound=bound)
-        whole = None if len(chain) == 1 else compare(labels, chain, self._compared(state.shadow), bound=bound)
+        former, labels = (state.shadow, *state.watched)[-2], self._fresh_labels()
+        own = compare(labels, chain[-1:], self._compared(former))
+        whole = None if len(chain) == 1 else compare(labels, chain, self._compared(state.shadow))
         decision, of_chain = decide_watch(own, whole, self.rules)
-        if decision.step != "roll back" and of_chain is not None and of_chain.step == "roll back":
+        last = of_chain or decision
+        if of_chain is not None and of_chain.step == "roll back":
             self._roll_back(state.shadow, of_chain)
         elif decision.step == "roll back":
             self._roll_back(former, decision)
-        elif decision.step == "confirm":
-            self._append(Confirmed(version=state.production, evidence=evidence_of(decision)), decision)
+        elif last.step == "confirm" and last.compared is not None:
+            enough = last.compared.watched_enough(self.rules.watch_labels) or len(chain)
+            self._append(Confirmed(version=state.watched[enough - 1], evidence=evidence_of(last)), last)
         else:
             for against, each in ((former, decision), (state.shadow, of_chain)):
                 if each is not None:
                     evidence = evidence_of(each)
-                    self._append(Compared(version=state.production, against=against, evidence=evidence), each)
+                    self._append(Compared(version=production.number, against=against, evidence=evidence), each)
 
     def _roll_back(self, to: int, decision: Decision) -> None:
-        assert self.state.production is not None
-        former, evidence = self.state.production, evidence_of(decision)
-        self._append(RolledBack(version=to, former=former, is_automatic=True, evidence=evidence), decision)
+        if self.state.production is None:
+            raise JobError([NO_PRODUCTION])
+        move = RolledBack(version=to, former=self.state.production, is_automatic=True, evidence=evidence_of(decision))
+        self._append(move, decision)
+
+    def _drop_or_decide(self) -> None:
+        """Reject a candidate that was trained for what no longer holds; otherwise ask the gate about it."""
+        if self.state.candidate is None:
+            return
+        candidate = self.state.version(self.state.candidate)
+        if why := self._outlived(candidate):
+            self._append(Rejected(version=candidate.number), Decision("reject", why))
+        elif self.acceptance != "force" or candidate.labels == self.labels.digest:
+            self._decide_candidate()
+
+    def _outlived(self, candidate: Version) -> str:
+        """Why a candidate is of no use any more; empty if it is."""
+        if candidate.settings != self.settings:
+            return "the settings of the job changed since it was trained"
+        diff = diff_labels(self._learned(candidate), self.labels)
+        if diff.removed or diff.relabelled or diff.removed_classes:
+            return f"{len(diff.removed) + len(diff.relabelled):,} labels that it learned from were corrected or undone"
+        return ""
 
     def _decide_candidate(self) -> None:
         """Ask the gate about the candidate. What it says follows from what is stored, so a turn may be ended before."""
@@ -275,7 +336,7 @@ class _OneTurn:
         if production is None:
             self._promote(number, Decision("promote", "the first version"))
             return
-        if self.force:
+        if self.acceptance == "force":
             self._promote(number, Decision("promote", "by force, without asking the gate"), is_forced=True)
             return
         decision = self._decision_about(self.state.version(number), production)
@@ -291,20 +352,19 @@ class _OneTurn:
     def _decision_about(self, candidate: Version, production: Version) -> Decision:
         new_classes = self._new_classes(candidate, production)
         if self.rules.is_frozen(self.state) and (self.state.fell_back or not new_classes):
-            compared = compare(
-                self.evidence.labels,
-                [self._compared(candidate.number)],
-                self._compared(production.number),
-                bound=self.evidence.bound,
-            )
-            return decide_frozen(compared, self.state, self.rules)
+            chain, labels = [self._compared(candidate.number)], self._fresh_labels()
+            compared = compare(labels, chain, self._compared(production.number))
+            if compared.labels:
+                return decide_frozen(compared, self.state, self.rules)
+            new_classes = ()
+        learned = self._learned(candidate)
         examples = [
             FreshLabel(content, names[0])
             for content, names in sorted(self.labels.of_content.items())
-            if len(names) == 1 and is_held_back(content)
+            if len(names) == 1 and is_held_back(content) and content in learned.of_content
         ]
         twins = [self._compared(each.number, twin=True) for each in (candidate, production)]
-        return decide_by_held_back(compare(examples, twins[:1], twins[1]), self.rules, new_classes)
+        return decide_by_held_back(compare(examples, twins[:1], twins[1]), self.state, self.rules, new_classes)
 
     def _new_classes(self, candidate: Version, production: Version) -> tuple[str, ...]:
         """Classes of a candidate that production does not know, and that are not known by another name."""
@@ -317,19 +377,23 @@ class _OneTurn:
         move = Promoted(version=number, former=former, is_watched=is_watched, is_forced=is_forced, evidence=evidence)
         self._append(move, decision)
 
-    def _is_due(self, refused: list[Night]) -> bool:
+    def _is_due(self) -> bool:
         """Whether a version is to be trained from the present labels."""
-        settings, state = settings_of(self.work), self.state
-        if (known := state.version_of(settings, self.labels.digest)) is not None:
-            return self.force and known.number not in (state.production, state.candidate)
-        if refused:
+        state = self.state
+        if refused := self._refused:
             self._refuse(refused)
             return False
-        if state.candidate is None:
+        if (known := state.version_of(self.settings, self.labels.digest)) is not None:
+            return self.acceptance == "force" and known.number not in (state.production, state.candidate)
+        if state.candidate is None or self.acceptance == "force":
             return True
-        candidate = state.version(state.candidate)
-        has_new_class = bool(diff_labels(self._learned(candidate), self.labels).new_classes)
-        return has_new_class or candidate.settings != settings or self.force
+        diff = diff_labels(self._learned(state.version(state.candidate)), self.labels)
+        return bool(diff.new_classes) or not self._is_compared(state.candidate)
+
+    def _is_compared(self, candidate: int) -> bool:
+        """Whether any label is evidence about a candidate: without one it need not be kept for more of them."""
+        versions = [self._compared(each) for each in (candidate, self.state.production) if each is not None]
+        return bool(fresh_for(self._fresh_labels(), versions))
 
     def _refuse(self, nights: list[Night]) -> None:
         """Note that labels were refused, once for the same labels."""
@@ -339,7 +403,8 @@ class _OneTurn:
             return
         found = [each.found for each in nights]
         move = Refused(
-            labels=self.labels.put(self.work.store, self.journal.folder),
+            labels=self.labels.digest,
+            days=tuple(each.day for each in nights),
             images=sum(each.labels for each in found),
             agreeing=sum(each.agreeing for each in found),
             expected=sum(each.expected for each in found),
@@ -351,6 +416,8 @@ class _OneTurn:
         """Train a version and its twin, as far as they are not there, and register it."""
         was_there = self.work.training.find(self.work.store) is not None
         classifier = embed_and_train(self.work, self.reporter).classifier
+        keep_examples(self.work.store, classifier, self.work.training)  # A later job may ask for label sets,
+        keep_known_examples(self.work.store, classifier, self.work.training.support)  # or test unknown images.
         held = replace(self.work.training, support=for_twin(self.work.training.support))
         twin_was_there = held.find(self.work.store) is not None
         twin = held.run(self.work.store)
@@ -370,6 +437,7 @@ class _OneTurn:
         classes = [("new", diff.new_classes), ("removed", diff.removed_classes)]
         told = [f"{word}: {', '.join(names[:5])}" for word, names in classes if names]
         told += [f"{old} is now {new}" for old, new in diff.renamed]
+        told += ["labels were accepted that contradict production"] * (self.acceptance == "labels")
         told += ["another backbone"] * (dict(version.backbone) != dict(production.backbone))
         if diff.is_empty and not told[len(diff.renamed) :]:
             told.append("other settings")
@@ -400,7 +468,7 @@ class _OneTurn:
         for _ in range(TRIES):
             production = self._production
             if production is None:
-                raise JobError(["nothing is in production"])
+                raise JobError([NO_PRODUCTION])
             job = job_of_version(self.work, production)
             finished = classify(job, self.reporter, learned=self._images_of(production))
             self.state = self.journal.state()

@@ -13,6 +13,7 @@ from ray_jobs.retraining.fresh_labels import LabelComparison
 from ray_jobs.retraining.label_nights import Night
 
 Step = Literal["train", "refuse", "promote", "reject", "hold", "roll back", "confirm"]
+NO_EVIDENCE = "waiting for labels of audits or imported tables, of which none came since"
 SHOWN = 5
 """Classes that a sentence names."""
 
@@ -32,7 +33,7 @@ class Rules:
     policy: Policy = "watchful"
     margin: float = 0.02
     alpha: float = 0.05
-    watch_labels: int = 500
+    watch_labels: int = 2_000
     hold_labels: int = 2_000
 
     def margin_for(self, state: RegistryState) -> float:
@@ -75,22 +76,25 @@ def decide_watch(own: LabelComparison, chain: LabelComparison | None, rules: Rul
         rules: of the job. Both comparisons share what may go wrong.
 
     Returns:
-        what is done, and what is found by the chain; None without it. Each may say to go back.
+        what is found by either. Each may say to go back; the last one that there is may end a watch.
     """
     alpha = rules.alpha if chain is None else rules.alpha / 2.0
-    return _watched(own, alpha, rules.watch_labels), None if chain is None else _watched(chain, alpha, None)
+    if chain is None:
+        return _watched(own, alpha, rules.watch_labels), None
+    return _watched(own, alpha, None), _watched(chain, alpha, rules.watch_labels)
 
 
 def _watched(compared: LabelComparison, alpha: float, enough: int | None) -> Decision:
-    """Look at one comparison of a watch; only `enough` labels, or evidence for the newer version, end it."""
+    """Look at one comparison of a watch. Only enough labels end it, or what is shown about a single version."""
     result, counts = watch(compared.comparison, alpha=alpha), f"{_counts(compared)} that came later"
     if result.decision == "reject":
         return Decision("roll back", f"evidence of harm: {counts}", result, compared)
-    if fallen := compared.fallen:
+    if fallen := compared.fallen(alpha):
         return Decision("roll back", f"evidence of harm in {_some(fallen)}: {counts}", result, compared)
-    if enough is not None and result.decision == "promote":
+    is_single = len(set(compared.newer)) == 1
+    if enough is not None and is_single and result.decision == "promote":
         return Decision("confirm", f"shown to be better: {counts}", result, compared)
-    if enough is not None and len(compared.labels) >= enough:
+    if enough is not None and compared.watched_enough(enough):
         return Decision("confirm", f"no evidence of harm: {counts}", result, compared)
     return Decision("hold", f"still watched: {counts}", result, compared)
 
@@ -108,31 +112,42 @@ def decide_frozen(compared: LabelComparison, state: RegistryState, rules: Rules)
     counts = _counts(compared)
     if result.decision == "reject":
         return Decision("reject", f"production is shown to be better: {counts}", result, compared)
-    if fallen := compared.fallen:
+    if fallen := compared.fallen(rules.alpha):
         return Decision("reject", f"production is shown to be better in {_some(fallen)}: {counts}", result, compared)
     if result.decision == "promote":
         shown = "better" if not margin else f"not worse by {100 * margin:g} points"
         return Decision("promote", f"shown to be {shown}: {counts}", result, compared)
     if len(compared.labels) >= rules.hold_labels:
         return Decision("reject", f"not decided by {counts}; the next version learns from them", result, compared)
+    if not compared.labels:
+        return Decision("hold", NO_EVIDENCE, result, compared)
     return Decision("hold", f"not decided yet: {counts}", result, compared)
 
 
-def decide_by_held_back(compared: LabelComparison, rules: Rules, new_classes: Sequence[str] = ()) -> Decision:
-    """Decide about a candidate that need not wait.
+def decide_by_held_back(
+    compared: LabelComparison, state: RegistryState, rules: Rules, new_classes: Sequence[str] = ()
+) -> Decision:
+    """Decide about a candidate by twins of it and of production, on examples that neither of them learned from.
 
     Args:
-        compared: twins of the candidate and of production, on examples that neither of them learned from.
+        compared: the twins.
+        state: of the registry. Where a candidate waits for labels, but none came, held-back examples must show what
+            these would have to show: they are looked at once for each candidate.
         rules: of the job.
         new_classes: that production does not know: they cannot wait.
     """
-    better, worse = compared.comparison.better, compared.comparison.worse
-    counts = f"{better} better, {worse} worse of {len(compared.labels)} held-back examples"
-    result = decide(compared.comparison, alpha=rules.alpha)
+    better, worse, count = compared.comparison.better, compared.comparison.worse, len(compared.labels)
+    counts = f"{better} better, {worse} worse of {count} held-back examples"
     basis: EvidenceBasis = "held-back examples"
+    if rules.is_frozen(state) and not new_classes:
+        margin = rules.margin_for(state)
+        result = decide(compared.comparison, margin=margin, candidate=max(1, state.candidates), alpha=rules.alpha)
+        step: Step = "promote" if result.decision == "promote" else "hold"
+        return Decision(step, counts if step == "promote" else f"{NO_EVIDENCE}; {counts}", result, compared, basis)
+    result = decide(compared.comparison, alpha=rules.alpha)
     if shows_harm(better, worse):
         return Decision("reject", f"worse on examples that were held back: {counts}", result, compared, basis)
-    why = f"no harm on examples that were held back: {counts}"
+    why = f"no harm on examples that were held back: {counts}" if count else "no example could be held back to compare"
     if new_classes:
         why = f"{_some(new_classes)}: new, and not waiting; on the other classes {why}"
     return Decision("promote", why, result, compared, basis)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from math import nan
 
 from cluster import Ledger, fingerprint, run_stage
@@ -13,7 +14,7 @@ from fewshot.methods.table import needs_of
 from ray_jobs.classification.classify import EMBEDDING_EXAMPLES, NO_TRAINING, Classification
 from ray_jobs.console.progress import Reporter
 from ray_jobs.console.rate import IMAGES
-from ray_jobs.errors import JobError
+from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.inputs.example_blocks import EmbeddedExamples, Examples
 from ray_jobs.output.classifiers import ClassifierRef
 from ray_jobs.output.feature_parts import FeatureRows, read_parts
@@ -25,50 +26,81 @@ from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.placement import LOOKING, choose, entered
 
 
-def predict_examples(
-    work: Classification,
-    version: Version,
-    learned: Collection[str],
-    renamed: Mapping[str, str],
-    reporter: Reporter,
-) -> ComparedVersion:
-    """Return what a version predicts for the examples of a job, by the digests of their contents.
+@dataclass
+class VersionPredictions:
+    """Predicts examples by versions, and keeps the features that it has read.
 
-    Examples are embedded with the version's backbone, as far as that is not done.
-
-    Args:
-        work: a classification whose examples are predicted; those that cannot be read are left out.
-        version: with the folder of the classifier or of its twin.
-        learned: digests of the images that it learned from.
-        renamed: earlier name of a class -> the name that it has now.
+    Attributes:
+        work: a classification whose examples are predicted.
         reporter: shows the progress.
-
-    Raises:
-        JobError: the backbone is not to be had here, or examples could not be embedded.
-        FileNotFoundError, DamagedError: the classifier is gone, or damaged.
     """
-    import torch
 
-    from fewshot.inference.predict import predict
-    from fewshot.method import PoolingClassifier, features_for
-    from fewshot.problem import Labelled
+    work: Classification
+    reporter: Reporter
+    _rows: dict[str, FeatureRows] = field(default_factory=dict)
 
-    classifier = stored_classifier(work.store, version)
-    spec, examples = _examples_for(work, classifier)
-    embedded = examples.find(work.store)
-    _embed(work, spec, embedded, reporter)
-    rows = _read(work, embedded)
-    calibrated = classifier.load(spec)
-    if examples.dense != isinstance(calibrated.classifier, PoolingClassifier):
-        raise JobError([f"the classifier {classifier.url} needs other features than its method {classifier.method}"])
-    dense = None if rows.dense is None else torch.from_numpy(rows.dense)
-    images = Labelled(torch.from_numpy(rows.views[:, :1]), torch.zeros(len(rows), dtype=torch.int64), dense)
-    scored = predict(calibrated, features_for(calibrated.classifier, images), top=1)
-    names = [renamed.get(name, name) for name in calibrated.class_names]
-    values = scored.score.tolist() if calibrated.has_scores else [nan] * len(rows)
-    found = zip(rows.images, scored.label.tolist(), values, scored.finite.tolist(), strict=True)
-    predicted = {content: ScoredLabel(names[label], value) for content, label, value, is_finite in found if is_finite}
-    return ComparedVersion(frozenset(names), frozenset(learned), predicted)
+    def predict(
+        self, version: Version, learned: Collection[str], renamed: Mapping[str, str], contents: Collection[str]
+    ) -> ComparedVersion:
+        """Return what a version predicts for examples, by the digests of their contents.
+
+        Examples are embedded with the version's backbone, as far as that is not done.
+
+        Args:
+            version: with the folder of the classifier or of its twin.
+            learned: digests of the images that it learned from.
+            renamed: earlier name of a class -> the name that it has now.
+            contents: digests of the examples to predict; those that cannot be read are left out.
+
+        Raises:
+            JobError: the classifier is gone or damaged, its backbone is not to be had here, or examples could not be
+                embedded.
+        """
+        import torch
+
+        from fewshot.inference.predict import predict
+        from fewshot.method import PoolingClassifier, features_for
+        from fewshot.problem import Labelled
+
+        with as_job_error(version):
+            classifier = stored_classifier(self.work.store, version)
+            spec, examples = _examples_for(self.work, classifier)
+            rows = self._features(spec, examples)
+            rows = rows.take([row for row, content in enumerate(rows.images) if content in contents])
+            calibrated = classifier.load(spec)
+        if examples.dense != isinstance(calibrated.classifier, PoolingClassifier):
+            raise JobError([f"{classifier.url} takes other features than its method {classifier.method}"])
+        dense = None if rows.dense is None else torch.from_numpy(rows.dense)
+        images = Labelled(torch.from_numpy(rows.views[:, :1]), torch.zeros(len(rows), dtype=torch.int64), dense)
+        scored = predict(calibrated, features_for(calibrated.classifier, images), top=1)
+        names = [renamed.get(name, name) for name in calibrated.class_names]
+        values = scored.score.tolist() if calibrated.has_scores else [nan] * len(rows)
+        found = zip(rows.images, scored.label.tolist(), values, scored.finite.tolist(), strict=True)
+        predicted = {
+            content: ScoredLabel(names[label], value) for content, label, value, is_finite in found if is_finite
+        }
+        return ComparedVersion(frozenset(names), learned, predicted)
+
+    def _features(self, spec: ClipSpec, examples: Examples) -> FeatureRows:
+        """Features of all examples that could be read."""
+        if examples.recipe + examples.folder not in self._rows:
+            embedded = examples.find(self.work.store)
+            _embed(self.work, spec, embedded, self.reporter)
+            contents = frozenset(examples.contents)
+            rows = read_parts(self.work.store, embedded.paths, dense=examples.dense, images=contents)
+            rows = rows.take([row for row, error in enumerate(rows.errors) if error is None])
+            self._rows[examples.recipe + examples.folder] = replace(rows, views=rows.views[:, :1])
+        return self._rows[examples.recipe + examples.folder]
+
+
+@contextmanager
+def as_job_error(version: Version) -> Iterator[None]:
+    """Raise JobError where the classifier of a version is gone or damaged, and say what to do."""
+    try:
+        yield
+    except (FileNotFoundError, DamagedError) as error:
+        advice = "Restore it from a copy, or go to another version: fewshot registry rollback, or promote"
+        raise JobError([f"the classifier of version {version.number} cannot be read: {error}. {advice}."]) from error
 
 
 def _examples_for(work: Classification, classifier: ClassifierRef) -> tuple[ClipSpec, Examples]:
@@ -106,10 +138,3 @@ def _embed(work: Classification, spec: ClipSpec, examples: EmbeddedExamples, rep
         report = run_stage(executor, step, examples.units, ledger, workers, on_event)
     if len(present_parts(work.store, examples.paths)) < len(examples.paths):
         raise JobError([f"the examples could not be embedded: {f.path}: {f.error}" for f in report.failures])
-
-
-def _read(work: Classification, embedded: EmbeddedExamples) -> FeatureRows:
-    """Read the features of the examples by content; those that could not be read are left out."""
-    examples = embedded.examples
-    rows = read_parts(work.store, embedded.paths, dense=examples.dense, images=frozenset(examples.contents))
-    return rows.take([row for row, error in enumerate(rows.errors) if error is None])

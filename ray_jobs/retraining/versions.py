@@ -9,7 +9,7 @@ from cluster import Store, fingerprint
 from ray_jobs.classification.classify import Classification
 from ray_jobs.inputs.example_blocks import Examples
 from ray_jobs.inputs.examples import by_class
-from ray_jobs.output.classifiers import ClassifierRef, find_classifier
+from ray_jobs.output.classifiers import ClassifierRef, open_classifier
 from ray_jobs.registry.learned_labels import LearnedLabels
 from ray_jobs.registry.moves import Version
 
@@ -30,12 +30,13 @@ def labels_of(examples: Examples) -> LearnedLabels:
 def settings_of(work: Classification) -> str:
     """Return the fingerprint of everything but the labels that decides about the classifier of a job.
 
-    Files that were moved or renamed change nothing in it. What label sets and the test of unknown images need is stored
-    with a classifier, so a job that asks for them needs another one.
+    Files that were moved or renamed change nothing in it, and neither does an archive that grows, unless its sample is
+    to be renewed.
     """
     trained = {name: value for name, value in work.training.identity.to_json().items() if name != "support"}
-    needs = [work.job.views, work.job.classifier.set_error is not None, work.unknown is not None]
-    return fingerprint([trained, needs])
+    if work.job.classifier.archive_sample != "renew":
+        trained.pop("archive_sample", None)
+    return fingerprint([trained, work.job.views])
 
 
 def version_of(
@@ -105,13 +106,9 @@ def is_held_back(content: str) -> bool:
 
 
 def stored_classifier(store: Store, version: Version) -> ClassifierRef:
-    """Return the classifier of a version.
+    """Return the classifier of a version; it is never changed, also if it is damaged.
 
     Raises:
-        FileNotFoundError: it is gone.
-        DamagedError: it is damaged.
+        JobError: it is gone, or damaged.
     """
-    found = find_classifier(store, version.folder)
-    if found is None:
-        raise FileNotFoundError(f"the classifier of version {version.number} is missing: {store.url(version.folder)}")
-    return found
+    return open_classifier(store.url(version.folder), store.storage)

@@ -106,11 +106,10 @@ class CronExpression:
             time: with its zone.
             zone: whose clocks count.
         """
-        last = time.astimezone(UTC)
+        begin = time.astimezone(UTC)
         for match in CronSim(self.text, time.astimezone(zone)):
-            if (found := match.astimezone(UTC)) > last:  # Repeated hours begin anew, and skipped ones coincide.
+            if (found := match.astimezone(UTC)) > begin:  # In the second of two equal hours, cronsim begins anew.
                 yield found
-                last = found
 
     def latest(self, after: datetime, until: datetime, zone: ZoneInfo) -> datetime | None:
         """Return the last time that matches in a span, in UTC; None if none does.
@@ -140,8 +139,11 @@ def find_zone(name: str) -> ZoneInfo:
 
     Raises:
         UnknownNameError: there is none of this name; with the nearest ones.
+        JobError: this machine has no database.
     """
     known = available_timezones() - {"localtime"}
+    if not known:
+        raise JobError(["this machine has no time zones: install its package tzdata, or pip install tzdata"])
     if name not in known:
         raise UnknownNameError("time zone", name, known)
     return ZoneInfo(name)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from cluster import Store
+from cluster.errors import DamagedLeaseError
 from cluster.storage.lease import lease_state
+from fewshot.errors import FewShotError
+from ray_jobs.errors import JobError
 from ray_jobs.output.layout import SCHEDULES
 from ray_jobs.results.json_format import NewerFormatError
 from ray_jobs.results.schedule_results import ScheduleRecord, ScheduleStatus
@@ -113,6 +118,21 @@ def read_status(records: ScheduleRecords, *, now: datetime) -> ScheduleStatus | 
         next_start=to_text(decision.next_start),
         turns=record.turns,
     )
+
+
+def read_schedules(store: Store, *, now: datetime) -> Iterator[ScheduleStatus]:
+    """Yield the status of each schedule of an output that can be read; see `read_status`.
+
+    Raises:
+        StorageError: storage does not respond.
+    """
+    for folder in store.folders(SCHEDULES):
+        try:
+            found = read_status(ScheduleRecords(store, posixpath.basename(folder)), now=now)
+        except (JobError, FewShotError, DamagedLeaseError):  # `fewshot schedule --status` says what is wrong.
+            continue
+        if found is not None:
+            yield found
 
 
 def schedule_of(record: ScheduleRecord) -> Schedule:

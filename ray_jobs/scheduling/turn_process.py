@@ -15,6 +15,7 @@ from typing import IO
 
 from ray_jobs.console.interrupts import acknowledge, time_to_end
 from ray_jobs.console.sanitize import sanitized
+from ray_jobs.job_file.command_needs import SCHEDULED_OPTIONS
 
 KEPT_LINES, KEPT_CHARACTERS = 20, 300
 """Of what a turn writes, what is stored."""
@@ -49,8 +50,8 @@ def command_line(command: str, job_file: str | Path, overrides: Sequence[str]) -
         overrides: "section.key=value".
     """
     settings = [word for override in overrides for word in ("--set", override)]
-    by = ["--by", "schedule"] if command == "retrain" else []
-    return [sys.executable, "-m", "ray_jobs", command, str(job_file), *settings, *by]
+    options = SCHEDULED_OPTIONS.get(command, ())
+    return [sys.executable, "-m", "ray_jobs", command, str(job_file), *settings, *options]
 
 
 def run_turn(words: Sequence[str], show: Callable[[str], object]) -> TurnEnd:

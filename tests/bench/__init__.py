@@ -94,6 +94,10 @@ random_labels
 report
     The page of a run of a million predictions that have given labels: seconds and peak memory of a process that writes
     it. There are no pictures, whose number is bounded.
+churn
+    Two runs of a million predictions, compared: seconds and peak memory of a process that writes the page, where the
+    archive is the same, and where all of its shards are others, so that images are matched by key; beside a tenth of
+    them, for the growth of memory. There are no pictures, whose number is bounded.
 review
     Building the index of the predictions, and pages of `fewshot review` from request to HTML, without pictures. Pages
     follow each other by key; the limit of the worst one is 200 ms.

@@ -17,9 +17,11 @@ from rich.console import Console
 from tests.bench import (
     archive,
     audit,
+    churn,
     decode,
     device,
     diffusion,
+    drift,
     export,
     gpu,
     job,
@@ -57,6 +59,7 @@ RUN = {
     "split": split.run,
     "archive": archive.run,
     "audit": audit.run,
+    "drift": drift.run,
     "promotion": promotion.run,
     "nights": nights.run,
     "reading": reading.run,
@@ -66,6 +69,7 @@ RUN = {
     "suggestion_parts": suggestion.run_parts,
     "random_labels": random_labels.run,
     "report": report.run,
+    "churn": churn.run,
     "review": review.run,
     "export": export.run,
     "gpu": gpu.run,
@@ -85,6 +89,7 @@ IMAGES = {
     "split": 40,
     "archive": 1_000_000,
     "audit": 1000,
+    "drift": 200,
     "promotion": 1000,
     "nights": 40,
     "reading": 4000,
@@ -94,6 +99,7 @@ IMAGES = {
     "suggestion_parts": 100_000,
     "random_labels": 100_000,
     "report": 1_000_000,
+    "churn": 1_000_000,
     "review": 1_000_000,
     "export": 1_000_000,
     "gpu": 8192,
@@ -105,7 +111,7 @@ SIZES = (
 LOG_COLUMNS = 200
 """Width of tables in a file or a pipe, where nothing is cut off."""
 Name = StrEnum("Name", list(RUN))
-BY_NAME = ("gpu", "nights", "suggestion", "suggestion_parts", "random_labels")
+BY_NAME = ("gpu", "drift", "nights", "suggestion", "suggestion_parts", "random_labels")
 """What takes a GPU, or labelled photographs."""
 ON_ANY_MACHINE = [name for name in Name if name not in BY_NAME]
 

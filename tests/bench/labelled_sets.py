@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +126,7 @@ def _embed(folder: Path, content: Mapping[str, list[tuple[str, int]]]) -> Iterat
     assert isinstance(clip, ClipBackbone)
     text = clip.prototypes(_space([str(name) for name in content["classes"]])).numpy()
     for split in SPLITS:
-        rows = content.get(split, content[WHOLE] if split == "test" and WHOLE in content else [])
+        rows = _rows_of(content, split)
         batches = [rows[start : start + _READ] for start in range(0, len(rows), _READ)]
         none = np.zeros((0, text.shape[1]), np.float32)
         read = [_features(clip, [folder / path for path, _ in batch]) for batch in batches]
@@ -136,11 +136,31 @@ def _embed(folder: Path, content: Mapping[str, list[tuple[str, int]]]) -> Iterat
     yield "scale", np.array(clip.logit_scale)
 
 
-def _features(clip: ClipBackbone, paths: Sequence[Path]) -> Features:
+def photo_paths(name: str) -> list[tuple[Path, int]]:
+    """Return the images of a set with their labels, in the order of its features: train, then test."""
+    folder = Path(os.environ[PHOTOGRAPHS]) / name
+    content = json.loads((folder / "splits.json").read_text())
+    return [(folder / path, label) for split in SPLITS for path, label in _rows_of(content, split)]
+
+
+def _rows_of(content: Mapping[str, list[tuple[str, int]]], split: str) -> list[tuple[str, int]]:
+    return content.get(split, content[WHOLE] if split == "test" and WHOLE in content else [])
+
+
+def embed_contents(clip: ClipBackbone, contents: Iterable[bytes]) -> Features:
+    """Embed image files.
+
+    Returns:
+        [N, D] float32, unit rows.
+    """
     side = side_before_resizing(clip.longer_side)
-    crops = [clip.crop(decode_pixels(path.read_bytes(), min_side=side)) for path in paths]
-    features: Features = clip.embed_images(torch.stack(crops)).numpy()
-    return features
+    crops = [clip.crop(decode_pixels(data, min_side=side)) for data in contents]
+    batches = [crops[start : start + _READ] for start in range(0, len(crops), _READ)]
+    return _unit(np.concatenate([clip.embed_images(torch.stack(batch)).numpy() for batch in batches]))
+
+
+def _features(clip: ClipBackbone, paths: Sequence[Path]) -> Features:
+    return embed_contents(clip, (path.read_bytes() for path in paths))
 
 
 def _unit(rows: Features) -> Features:

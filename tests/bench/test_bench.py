@@ -15,6 +15,7 @@ from fewshot.backbones import ClipBackbone
 from tests.bench import (
     archive,
     audit,
+    churn,
     decode,
     device,
     diffusion,
@@ -381,6 +382,13 @@ def test_the_report_benchmark_runs():
     assert result.rows[0]["images"] == 5000
     assert result.rows[0]["MiB"] > 0
     assert len(result.gates) == 4
+
+
+def test_the_churn_benchmark_runs():
+    result = churn.run(images=10_000, repeat=1)
+    assert [row["shards"] for row in result.rows] == ["the same", "others", "the same", "others"]
+    assert all(row["MiB"] > 0 and 0.01 < row["changed"] < 0.03 for row in result.rows)
+    assert len(result.gates) == 6
 
 
 def test_the_export_benchmark_runs():

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from cluster import Store
+from cluster.storage.objects import LocalObjects
 from ray_jobs.commands.app import app
 from ray_jobs.registry.learned_labels import LearnedLabels
 from ray_jobs.registry.moves import Promoted, Registered
-from tests.ray_jobs.registry.registered import open_local, version
+from tests.ray_jobs.commands.test_startup import bytecode, cpu_s, imported
+from tests.ray_jobs.commands.test_startup import run as start
+from tests.ray_jobs.registry.registered import EVIDENCE, open_local, version
+
+__all__ = ["bytecode"]
 
 
 @pytest.fixture
@@ -52,7 +60,89 @@ def test_versions_are_listed_promoted_rolled_back_and_pruned(output: str) -> Non
 
 def test_a_move_needs_a_reason(output: str) -> None:
     assert run("promote", output, "2").exit_code == 2
+    assert run("promote", output, "2", "--why", " ").exit_code == 2
     assert run("rollback", output).exit_code == 2
+
+
+def test_prune_shows_what_would_go_before_it_goes(output: str) -> None:
+    assert run("reject", output, "2", "--why", "no label comes any more").exit_code == 0
+    shown = run("prune", output, "--dry-run")
+    assert json.loads(shown.stdout)["folders"] == [version(2).folder]
+    assert "would be removed: 1 folder, 2 bytes; nothing was changed" in shown.stderr
+    assert json.loads(run("prune", output).stdout)["folders"] == [version(2).folder]
+    listed = json.loads(run("list", output).stdout)
+    assert [each["state"] for each in listed["versions"]] == ["production", "removed"]
+
+
+def test_evidence_is_shown_as_odds_with_time_and_reason(output: str, tmp_path: Path) -> None:
+    journal = open_local(tmp_path)
+    move = Promoted(version=2, former=1, is_watched=True, evidence=EVIDENCE)
+    journal.append(move, by="cron", why="better: 9, worse: 2", after=journal.state())
+    shown = run("show", output, "2").stderr
+    assert (
+        "2026-11-30 03:00 UTC, cron (entry 4): version 2 was promoted, in place of version 1, and is watched" in shown
+    )
+    assert "    why: better: 9, worse: 2" in shown
+    assert "    evidence: 9 better, 2 worse of 100 images labelled later; odds for it 3.5 : 1" in shown
+
+
+def test_a_registry_without_a_version_is_told(tmp_path: Path) -> None:
+    Store(str(tmp_path)).put("registry/groceries/lease/1", b"{}")  # A first turn that was ended.
+    listed = run("list", str(tmp_path))
+    assert (listed.exit_code, json.loads(listed.stdout)["versions"]) == (0, [])
+    assert "has no version yet: `fewshot retrain` makes the first" in listed.stderr
+    for words in (("show", "1"), ("promote", "1", "--why", "x"), ("reject", "1", "--why", "x")):
+        refused = run(words[0], str(tmp_path), *words[1:])
+        assert refused.exit_code == 2
+        assert "the registry has no version 1; it has none yet" in refused.stderr
+    assert "no earlier production to go back to" in run("rollback", str(tmp_path), "--why", "x").stderr
+    assert "nothing to remove" in run("prune", str(tmp_path), "--dry-run").stderr
+
+
+@pytest.mark.parametrize("words", [("list",), ("show", "1"), ("rollback", "--why", "harm"), ("prune",)])
+def test_a_damaged_entry_is_named_with_what_to_do(output: str, tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "registry/groceries/journal/000002.json").write_text("{")
+    refused = run(words[0], output, *words[1:])
+    assert refused.exit_code == 2
+    assert "000002.json is damaged" in refused.stderr
+    assert "from a copy: what is in production is decided by all entries together" in refused.stderr
+
+
+@pytest.mark.parametrize("words", [("promote", "2", "--why", "checked"), ("reject", "2", "--why", "x"), ("prune",)])
+def test_storage_that_cannot_be_written_to_is_told_and_can_be_read(
+    output: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_objects: LocalObjects, path: str, _data: bytes) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    for name in ("write", "write_new"):
+        monkeypatch.setattr(LocalObjects, name, refuse)
+    refused = run(words[0], output, *words[1:])
+    assert refused.exit_code == 1
+    assert "could not create" in refused.stderr
+    assert "Read-only file system" in refused.stderr
+    assert run("list", output).exit_code == 0
+    assert run("prune", output, "--dry-run").exit_code == 0
+
+
+MAX_CPU_S = 1.0
+"""CPU seconds of a rollback; where the machine is slow or busy, three times `BASELINE` counts."""
+BASELINE = "import numpy, fsspec, pyarrow, pydantic, typer, rich.console"
+
+
+@pytest.mark.parametrize("words", [("show", "2"), ("promote", "2", "--why", "checked")], ids=["show", "promote"])
+def test_a_look_and_a_move_load_no_torch(output: str, words: tuple[str, ...], bytecode: Path) -> None:
+    done = start(["registry", words[0], output, *words[1:]], {}, bytecode)
+    assert {"torch", "open_clip", "ray", "scipy", "PIL"}.isdisjoint(imported(done))
+
+
+def test_a_rollback_takes_a_second(output: str, bytecode: Path) -> None:
+    run("promote", output, "2", "--why", "checked")
+    arguments = ["registry", "rollback", output, "--to", "1", "--why", "harm"]
+    assert {"torch", "open_clip", "ray", "scipy", "PIL"}.isdisjoint(imported(start(arguments, {}, bytecode)))
+    assert [each["state"] for each in json.loads(run("list", output).stdout)["versions"]] == ["production", "rejected"]
+    least = cpu_s(arguments, {}, bytecode)
+    assert least <= MAX_CPU_S or least <= 3 * cpu_s([], {}, bytecode, BASELINE)
 
 
 def test_an_output_without_a_registry_and_unknown_jobs_are_told(output: str, tmp_path: Path) -> None:
@@ -61,7 +151,7 @@ def test_an_output_without_a_registry_and_unknown_jobs_are_told(output: str, tmp
     assert "has no registry: the first `fewshot retrain` makes one" in empty.stderr
     unknown = run("list", output, "--job", "fruit")
     assert unknown.exit_code == 2
-    assert "has registries of the jobs groceries, not of fruit: name one with --job" in unknown.stderr
+    assert "has a registry of the job groceries, not of fruit: name one with --job" in unknown.stderr
     journal = open_local(tmp_path)
     journal.store.put("registry/fruit/journal/000001.json", b"{}")
     several = run("list", output)

@@ -1,4 +1,4 @@
-"""Schemas of KubeRay and Kubernetes as JSON Schema, strict: unknown fields are refused, as `kubectl --validate=strict` does."""
+"""Schemas of KubeRay and Kubernetes as JSON Schema, strict as `kubectl --validate=strict`: no unknown fields."""
 
 from __future__ import annotations
 

@@ -121,6 +121,9 @@ def test_a_schedule_runs_the_command_on_the_mounted_job_file(tmp_path, kind, com
         pod = pod_of(made)
         words = pod["containers"][0]["command"]
     assert words[:5] == ["python", "-m", "ray_jobs", command, "/etc/fewshot/job.toml"]
+    if command == "retrain":
+        words, options = words[:-2], words[-2:]
+        assert options == ["--by", "schedule"]
     (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "job"]
     (volume,) = [each for each in pod["volumes"] if each["name"] == "job"]
     assert mount["mountPath"] == "/etc/fewshot"
@@ -173,7 +176,7 @@ def test_a_cron_job_runs_alone_on_a_machine_that_stays(tmp_path):
 def test_a_cron_job_without_gpus_takes_all_cpus_of_its_machine(tmp_path):
     made = documents(tmp_path, PLAIN, "deploy.gpu.max=0", "deploy.cpu.max=2", "clip.threads=2", kind="cronjob")
     container = pod_of(made)["containers"][0]
-    assert container["command"][5:] == [
+    assert container["command"][5:-2] == [
         "--set",
         "cluster.clip_workers=3",
         "--set",

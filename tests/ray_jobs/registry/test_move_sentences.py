@@ -15,6 +15,7 @@ from ray_jobs.registry.moves import (
     Move,
     Promoted,
     Pruned,
+    Refused,
     Registered,
     Rejected,
     RolledBack,
@@ -44,6 +45,10 @@ def test_evidence_is_written_as_odds(log_evidence: float, text: str) -> None:
     [
         (Registered(version=version(1)), "version 1 was trained"),
         (Registered(version=version(2, parent=1)), "version 2 was trained, beside version 1 in production"),
+        (
+            Refused(labels="0", images=40, agreeing=22, expected=34.6, classes=("amber", "blue")),
+            "new labels were refused: production agrees with 22 of 40, and expected 35; look at amber, blue",
+        ),
         (Compared(version=2, against=1, evidence=EVIDENCE), "version 2 was compared with version 1; nothing was moved"),
         (Promoted(version=1, former=None), "version 1 was promoted"),
         (
@@ -58,7 +63,10 @@ def test_evidence_is_written_as_odds(log_evidence: float, text: str) -> None:
             RolledBack(version=1, former=2, is_automatic=True),
             "version 1 was restored automatically, in place of version 2",
         ),
-        (Confirmed(version=2, evidence=EVIDENCE), "the watch over version 2 ended, and it stays"),
+        (
+            Confirmed(version=2, evidence=EVIDENCE),
+            "the watch over version 2 and those before it ended; they did no harm",
+        ),
         (Pruned(versions=(1,)), "the stored classifiers of version 1 were removed"),
         (Pruned(versions=(1, 3)), "the stored classifiers of versions 1, 3 were removed"),
     ],
@@ -69,13 +77,10 @@ def test_every_move_has_a_sentence(move: Move, sentence: str) -> None:
 
 def test_evidence_is_told_by_counts_and_odds() -> None:
     assert evidence_sentence(EVIDENCE) == (
-        "of 100 images that were labelled later, the newer version alone is right on 9, the older one alone on 2; "
-        "evidence for the newer one 3.5 : 1, for the older one 1 : 12; 16 : 1 decides"
+        "9 better, 2 worse of 100 images labelled later; odds for it 3.5 : 1, against it 1 : 12; 16 : 1 decides"
     )
-    assert evidence_sentence(replace(EVIDENCE, basis="held-back examples")) == (
-        "of 100 examples that were held back, the newer version alone is right on 9, the older one alone on 2 "
-        "(a sign test decides)"
-    )
+    held_back = replace(EVIDENCE, basis="held-back examples")
+    assert evidence_sentence(held_back) == "9 better, 2 worse of 100 held-back examples; a sign test decides"
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])

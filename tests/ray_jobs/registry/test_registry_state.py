@@ -16,7 +16,6 @@ from ray_jobs.registry.moves import (
     Rejected,
     RolledBack,
 )
-from ray_jobs.registry.registry_state import WATCHED as WATCHED_AT_MOST
 from ray_jobs.registry.registry_state import RegistryState
 from tests.ray_jobs.registry.registered import EVIDENCE, version
 
@@ -132,12 +131,32 @@ def night(number: int) -> list[Move]:
     return [Registered(version=version(number, labels=labels)), promoted]
 
 
-def test_a_watch_is_over_a_number_of_versions_at_most() -> None:
-    nights = [move for number in range(1, WATCHED_AT_MOST + 4) for move in night(number)]
-    state = after(*nights)
-    assert len(state.watched) == WATCHED_AT_MOST
-    assert state.shadow == state.watched[0] - 1  # The one before the first of them, to which a rollback leads.
-    assert state.watched[-1] == state.production
+def chain(count: int) -> RegistryState:
+    return after(*(move for number in range(1, count + 1) for move in night(number)))
+
+
+def test_the_watch_over_the_first_versions_can_end_before_that_over_later_ones() -> None:
+    state = chain(5)
+    assert (state.shadow, state.watched) == (1, (2, 3, 4, 5))
+    later = state.after(Confirmed(version=3, evidence=EVIDENCE))
+    assert (later.production, later.shadow, later.watched) == (5, 3, (4, 5))
+    done = later.after(Confirmed(version=5, evidence=EVIDENCE))
+    assert (done.shadow, done.watched) == (None, ())
+    with pytest.raises(JobError, match="not watched"):
+        later.after(Confirmed(version=3, evidence=EVIDENCE))
+
+
+def test_going_back_to_a_watched_version_keeps_the_watch_over_it() -> None:
+    back = chain(5).after(RolledBack(version=4, former=5, is_automatic=True))
+    assert (back.production, back.shadow, back.watched, back.rejected) == (4, 1, (2, 3, 4), frozenset({5}))
+    assert back.former == 3
+
+
+def test_going_back_to_before_a_watch_takes_all_its_versions_back() -> None:
+    back = chain(5).after(RolledBack(version=1, former=5, is_automatic=True))
+    assert (back.production, back.shadow, back.watched) == (1, None, ())
+    assert back.rejected == {2, 3, 4, 5}
+    assert back.former is None  # None of them is gone back to by the next rollback.
 
 
 def test_after_a_rollback_the_next_version_must_show_that_it_may_go() -> None:
@@ -160,21 +179,17 @@ def test_nothing_is_trained_for_labels_of_production_the_candidate_the_newest_or
     assert [found(labels) for labels in (1, 2, 3, 4)] == [None, None, 3, None]  # Undone labels are looked at again.
     assert state.version_of("other settings", f"{3:016x}") is None
     back = state.after(RolledBack(version=1, former=3))
-    assert [found(labels, back) for labels in (1, 2, 3)] == [1, None, 3]
+    assert [found(labels, back) for labels in (1, 2, 3, 4)] == [1, 2, 3, None]
     rejected = back.after(Registered(version=version(4, labels=f"{4:016x}"))).after(Rejected(version=4))
-    assert [found(labels, rejected) for labels in (1, 2, 3, 4)] == [1, None, 3, 4]
+    assert [found(labels, rejected) for labels in (1, 2, 3, 4)] == [1, 2, 3, 4]
     pruned = rejected.after(Pruned(versions=(4,)))
     assert found(4, pruned) is None
     with pytest.raises(JobError, match="it has none"):
         RegistryState().version(1)
 
 
-def test_label_sets_are_in_the_order_of_their_coming_and_refused_ones_are_known() -> None:
-    refused = Refused(labels="f" * 16, images=10, agreeing=2, expected=9.5, classes=("amber",))
+def test_refused_labels_are_known_until_a_version_is_registered() -> None:
+    refused = Refused(labels="f" * 16, days=("examples",), images=10, agreeing=2, expected=9.5, classes=("amber",))
     state = after(*night(1), refused)
-    assert (state.label_sets, state.refused) == ((f"{1:016x}", "f" * 16), "f" * 16)
-    assert (state.production, state.candidate) == (1, None)
-    later = state.after(night(2)[0])
-    assert (later.label_sets[-1], later.refused) == (f"{2:016x}", None)
-    again = later.after(refused)
-    assert (again.label_sets, again.refused) == (later.label_sets, "f" * 16)
+    assert (state.refused, state.production, state.candidate) == ("f" * 16, 1, None)
+    assert state.after(night(2)[0]).refused is None

@@ -6,17 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from ray_jobs.audit.stored_draw import StoredImage, StoredSample, StoredStratum
+from ray_jobs.audit.stored_draw import StoredImage, StoredSample
 from ray_jobs.labels.current_labels import current_labels
 from ray_jobs.labels.kept_images import kept_reference
 from ray_jobs.labels.label_event import LabelEvent, Reason
 from ray_jobs.retraining.fresh_labels import (
     ComparedVersion,
-    EvidenceLabels,
+    EvidenceOf,
     FreshLabel,
     ScoredLabel,
     compare,
-    corrections,
     fresh_for,
     labels_for_evidence,
 )
@@ -50,23 +49,42 @@ def version(
     return ComparedVersion(frozenset(classes), frozenset(learned), scored)
 
 
-def evidence(*events: LabelEvent, known: dict[str, str] | None = None, archive: str = "archive") -> EvidenceLabels:
+def evidence(
+    *events: LabelEvent,
+    known: dict[str, str] | None = None,
+    archive: str = "archive",
+    samples: dict[str, StoredSample] | None = None,
+    of: EvidenceOf = "all",
+) -> tuple[FreshLabel, ...]:
     found = digests(*events) if known is None else known
-    return labels_for_evidence(current_labels(events), found, archive=archive, samples=None)
+    drawn = {"draw": sample(9)} if samples is None else samples
+    return labels_for_evidence(current_labels(events), found, archive=archive, samples=drawn, of=of)
 
 
-def contents(found: EvidenceLabels) -> list[str]:
-    return [each.content for each in found.labels]
+def sample(images: int, *, floor: int = 0) -> StoredSample:
+    """A sample of images with these numbers, of which some are the first of their strata."""
+    drawn = [
+        StoredImage(
+            image=f"{number}.png", source="", status="labelled", label="amber", score=0.5, stratum=0, probability=0.5
+        )
+        for number in range(1, images + 1)
+    ]
+    return StoredSample(
+        draw="draw", unreadable=0, learned_from=0, floor=floor, strata=(), reaching=(), images=tuple(drawn)
+    )
+
+
+def contents(found: tuple[FreshLabel, ...]) -> list[str]:
+    return [each.content for each in found]
 
 
 def test_labels_count_once_by_content_in_the_order_in_which_they_were_given() -> None:
     found = evidence(event(2, "blue"), event(1), event(3))
-    assert [(each.content, each.label) for each in found.labels] == [
+    assert [(each.content, each.label) for each in found] == [
         ("content 1.png", "amber"),
         ("content 2.png", "blue"),
         ("content 3.png", "amber"),
     ]
-    assert found.bound is None
 
 
 @pytest.mark.parametrize("reason", ["correction", "review", "search", "suggestion", "planted"])
@@ -77,7 +95,7 @@ def test_labels_of_images_that_predictions_chose_are_no_evidence(reason: Reason)
 def test_a_drawn_image_stays_evidence_when_its_label_is_corrected_in_review() -> None:
     drawn = event(1, reason="audit", probability=0.5)
     later = replace(event(2, "blue", reason="review"), image=drawn.image)
-    assert [each.label for each in evidence(drawn, later).labels] == ["blue"]
+    assert [each.label for each in evidence(drawn, later)] == ["blue"]
 
 
 def test_images_that_cannot_be_read_and_other_archives_are_no_evidence() -> None:
@@ -93,68 +111,16 @@ def test_copies_of_an_image_count_once_and_not_at_all_where_people_disagree() ->
     assert contents(evidence(*same, known=known)) == ["x"]
 
 
-def stratum(images: int, drawn: int) -> StoredStratum:
-    return StoredStratum(
-        status="labelled",
-        is_scored=True,
-        first_band=0,
-        last_band=1,
-        label=None,
-        images=images,
-        drawn=drawn,
-        score_sum=1.0,
-        least_score=0.0,
-        greatest_score=1.0,
-        labels={"amber": images},
-    )
+def test_the_first_images_of_an_audit_are_chosen_by_predictions_and_are_no_evidence() -> None:
+    events = [event(number, reason="audit", probability=0.5) for number in (1, 2, 3)]
+    assert contents(evidence(*events, samples={"draw": sample(3, floor=2)})) == ["content 3.png"]
+    assert contents(evidence(*events, samples={})) == []  # Nobody knows how they were drawn.
 
 
-def sample(*probabilities: float) -> StoredSample:
-    """100 images of which 20 are drawn with a probability of 0.5, and 900 of which 9 are, with one of 0.01."""
-    images = [
-        StoredImage(
-            image=f"{number}.png", source="", status="labelled", label="amber", score=0.5, stratum=0, probability=each
-        )
-        for number, each in enumerate(probabilities, 1)
-    ]
-    return StoredSample(
-        draw="draw",
-        unreadable=0,
-        learned_from=0,
-        floor=0,
-        strata=(stratum(100, 50), stratum(900, 9), stratum(10, 0)),
-        reaching=(),
-        images=tuple(images),
-    )
-
-
-def test_labels_of_audits_weigh_their_inverse_probability_over_the_mean_of_all_that_can_be_drawn() -> None:
-    events = [event(1, reason="audit", probability=0.5), event(2, reason="audit", probability=0.01), event(3)]
-    found = labels_for_evidence(
-        current_labels(events), digests(*events), archive="archive", samples={"draw": sample(0.5, 0.01)}
-    )
-    mean = (50 + 9) / 1010  # What is drawn of all: the mean of the weights 1 / p is one over it.
-    assert [each.weight for each in found.labels] == pytest.approx([mean / 0.5, mean / 0.01])
-    assert found.bound == pytest.approx(mean / 0.01)  # Also if no such image was answered.
-    assert found.without({"content 2.png"}).bound == found.bound
-    assert contents(found.without({"content 2.png"})) == ["content 1.png"]
-    one, other = version({"content 1.png": "amber"}, classes=""), version({"content 1.png": "blue"}, classes="")
-    one, other = (replace(each, classes=frozenset({"amber", "blue"})) for each in (one, other))
-    compared = compare(found.labels, [one], other, bound=found.bound).comparison
-    assert compared.weights == pytest.approx([mean / 0.5])
-    assert compared.bound == found.bound
-    assert compared.log_evidence() > 0.0 > compared.log_harm()
-
-
-def test_without_a_stored_sample_no_label_is_weighted() -> None:
-    events = [event(1, reason="audit", probability=0.5)]
-    found = labels_for_evidence(current_labels(events), digests(*events), archive="archive", samples={})
-    assert (found.labels, found.bound) == ((), 1.0)
-
-
-def test_corrections_are_known_by_content() -> None:
-    events = [event(1, reason="correction"), event(2)]
-    assert corrections(events, digests(*events)) == {"content 1.png"}
+def test_only_drawn_labels_are_evidence_for_the_archive() -> None:
+    events = [event(1, reason="audit", probability=0.25), event(2)]
+    assert contents(evidence(*events)) == ["content 1.png", "content 2.png"]
+    assert contents(evidence(*events, of="audit")) == ["content 1.png"]
 
 
 def test_labels_are_fresh_for_versions_that_neither_learned_from_them_nor_lack_their_class() -> None:
@@ -172,7 +138,8 @@ def test_gains_are_one_where_only_the_newer_version_is_right() -> None:
     assert found.labels == ("a",) * 4
     assert found.comparison.gains.tolist() == [0, 1, -1, 0]
     assert found.comparison.weights is None
-    assert compare([], [newer], older, bound=3.0).comparison.log_evidence() == pytest.approx(0.0)
+    assert found.classes == 2
+    assert compare([], [newer], older).comparison.log_evidence() == pytest.approx(0.0)
 
 
 def test_of_a_chain_each_label_is_compared_with_the_version_that_it_came_to() -> None:
@@ -182,6 +149,8 @@ def test_of_a_chain_each_label_is_compared_with_the_version_that_it_came_to() ->
     second = version({"1": "b", "2": "a", "3": "a"}, learned="12")
     found = compare(labels, [first, second], shadow)
     assert found.comparison.gains.tolist() == [-1, 0]  # Image 2 by the first, 3 by the second.
+    assert found.newer == (0, 1)
+    assert [found.watched_enough(labels) for labels in (1, 2, 3)] == [2, 1, 0]
 
 
 def test_a_class_that_fell_is_found_among_others_that_gained() -> None:
@@ -189,8 +158,17 @@ def test_a_class_that_fell_is_found_among_others_that_gained() -> None:
     older = version({each.content: "a" for each in labels})
     newer = version({each.content: "b" for each in labels})
     found = compare(labels, [newer], older)
-    assert found.fallen == ("a",)
-    assert (found.guards()["a"].worse, found.guards()["b"].better) == (30, 30)
+    assert found.fallen(0.05) == ("a",)
+    assert (found.guard("a", 0.05).worse, found.guard("b", 0.05).better) == (30, 30)
     few = compare(labels[:4], [newer], older)
-    assert (few.fallen, few.guards()["a"].state) == ((), "cannot tell")
-    assert compare(labels, [newer], older, bound=2.0).guards() == {}
+    assert (few.fallen(0.05), few.guard("a", 0.05).state) == ((), "cannot tell")
+
+
+def test_the_more_classes_there_are_the_more_evidence_a_fall_takes() -> None:
+    labels = [FreshLabel(str(number), "a") for number in range(9)]
+    predicted = [dict.fromkeys([label.content for label in labels], name) for name in "ab"]
+    few = compare(labels, [version(predicted[1])], version(predicted[0]))
+    classes = "abcdefghijklmnopqrstuvwxyz"
+    many = compare(labels, [version(predicted[1], classes=classes)], version(predicted[0], classes=classes))
+    assert (few.fallen(0.05), many.fallen(0.05)) == (("a",), ())
+    assert (few.classes, many.classes) == (2, 26)

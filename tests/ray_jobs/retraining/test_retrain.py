@@ -105,12 +105,15 @@ def test_a_night_of_wrong_labels_is_refused_until_they_are_corrected(place: Plac
     assert (mended.state.production, mended.refused) == (2, False)
 
 
-def test_refused_labels_can_be_accepted_by_force(place: Place) -> None:
-    turn(place)
+def test_refused_labels_can_be_accepted_and_a_version_promoted_by_force(place: Place) -> None:
+    turn(place, "superior")
     label(place, range(40), {number: "cyan" for number in range(40) if number % 3 != 2 and number % 2})
-    turn(place)
-    job, _ = read_job(place.job)
-    forced = retrain(job, Reporter(), by="ann", force=True)
+    assert turn(place, "superior").refused
+    job, _ = read_job(place.job, ["retrain.policy=superior"])
+    accepted = retrain(job, Reporter(), by="ann", acceptance="labels")
+    assert (accepted.state.production, accepted.state.candidate, accepted.refused) == (1, 2, False)  # The gate decides.
+    assert "labels were accepted" in accepted.decisions[0][1].why
+    forced = retrain(job, Reporter(), by="ann", acceptance="force")
     assert (forced.state.production, forced.state.shadow, forced.refused) == (2, None, False)
     assert getattr(journal(place).entries()[-1].move, "is_forced", False)
 

@@ -20,21 +20,23 @@ from ray_jobs.retraining.turn import (
 STATE = RegistryState(candidates=1)
 
 
-def compared(better: int = 0, worse: int = 0, same: int = 0, label: str = "") -> LabelComparison:
+def compared(
+    better: int = 0, worse: int = 0, same: int = 0, label: str = "", newer: tuple[int, ...] = ()
+) -> LabelComparison:
     """Images of one class, or each of a class of its own where none is given."""
     gains = np.array([1] * better + [-1] * worse + [0] * same)
     labels = tuple(label or f"class {number}" for number in range(len(gains)))
-    return LabelComparison(labels, Comparison(gains))
+    return LabelComparison(labels, Comparison(gains), 2, newer or (0,) * len(gains))
 
 
 @pytest.mark.parametrize(
     ("found", "step"),
     [
-        (compared(same=499), "hold"),
-        (compared(same=500), "confirm"),
+        (compared(same=1999), "hold"),
+        (compared(same=2000), "confirm"),
         (compared(better=12), "confirm"),
         (compared(worse=12), "roll back"),
-        (compared(better=40, worse=40, same=500), "confirm"),
+        (compared(better=40, worse=40, same=1920), "confirm"),
     ],
 )
 def test_a_watch_ends_with_evidence_or_with_enough_labels_of_the_version_itself(found, step) -> None:
@@ -43,12 +45,16 @@ def test_a_watch_ends_with_evidence_or_with_enough_labels_of_the_version_itself(
     assert decision.compared is found
 
 
-def test_a_chain_goes_back_but_is_never_confirmed_by_older_labels() -> None:
-    own, chain = decide_watch(compared(same=3), compared(same=900), Rules())
+def test_the_watch_over_the_first_versions_of_a_chain_ends_with_enough_labels_of_them_and_later_ones() -> None:
+    rules, places = Rules(watch_labels=500), (0,) * 400 + (1,) * 300 + (2,) * 250
+    own, chain = decide_watch(compared(same=250), compared(same=950, newer=places), rules)
+    assert (own.step, chain and chain.step) == ("hold", "confirm")
+    assert compared(same=950, newer=places).watched_enough(500) == 2
+    own, chain = decide_watch(compared(same=3), compared(same=499, newer=(0,) * 496 + (1,) * 3), rules)
     assert (own.step, chain and chain.step) == ("hold", "hold")
-    own, chain = decide_watch(compared(same=3), compared(better=30), Rules())
-    assert (own.step, chain and chain.step) == ("hold", "hold")
-    own, chain = decide_watch(compared(same=3), compared(worse=30), Rules())
+    own, chain = decide_watch(compared(same=3), compared(better=30, newer=(0,) * 15 + (1,) * 15), rules)
+    assert (own.step, chain and chain.step) == ("hold", "hold")  # Older versions were better, the last is not known.
+    own, chain = decide_watch(compared(same=3), compared(worse=30, newer=(0,) * 15 + (1,) * 15), rules)
     assert (own.step, chain and chain.step) == ("hold", "roll back")
 
 
@@ -66,7 +72,7 @@ def test_two_comparisons_of_a_watch_share_what_may_go_wrong() -> None:
 def test_a_class_that_falls_takes_a_version_back_though_others_gain() -> None:
     fell, gained = compared(worse=20, label="amber"), compared(better=20, label="blue")
     gains = np.concatenate([fell.comparison.gains, gained.comparison.gains])
-    both = LabelComparison((*fell.labels, *gained.labels), Comparison(gains))
+    both = LabelComparison((*fell.labels, *gained.labels), Comparison(gains), 2, (0,) * 40)
     decision, _ = decide_watch(both, None, Rules())
     assert decision.step == "roll back"
     assert "in amber" in decision.why
@@ -105,19 +111,39 @@ def test_after_a_rollback_watchful_asks_for_what_not_worse_asks_for() -> None:
 
 @pytest.mark.parametrize(("worse", "step"), [(3, "promote"), (8, "reject")])
 def test_a_candidate_that_need_not_wait_is_promoted_without_harm(worse: int, step: str) -> None:
-    decision = decide_by_held_back(compared(worse=worse, same=50), Rules())
+    decision = decide_by_held_back(compared(worse=worse, same=50), STATE, Rules())
     assert (decision.step, decision.basis) == (step, "held-back examples")
     assert f"0 better, {worse} worse of {50 + worse} held-back examples" in decision.why
 
 
 def test_new_classes_are_told() -> None:
-    assert decide_by_held_back(compared(same=5), Rules(), ("gold",)).why.startswith("gold: new, and not waiting")
+    decision = decide_by_held_back(compared(same=5), STATE, Rules("superior"), ("gold",))
+    assert decision.step == "promote"
+    assert decision.why.startswith("gold: new, and not waiting")
+    nothing = decide_by_held_back(compared(), STATE, Rules())
+    assert nothing.why == "no example could be held back to compare"
+
+
+@pytest.mark.parametrize(
+    ("found", "policy", "step"),
+    [
+        (compared(same=400), "not-worse", "promote"),
+        (compared(same=400), "superior", "hold"),
+        (compared(better=12), "superior", "promote"),
+        (compared(worse=30), "superior", "hold"),
+        (compared(same=20), "not-worse", "hold"),
+    ],
+)
+def test_held_back_examples_must_show_what_labels_would_have_to_where_none_came(found, policy, step) -> None:
+    decision = decide_by_held_back(found, STATE, Rules(policy))
+    assert (decision.step, decision.basis) == (step, "held-back examples")
+    assert (step == "hold") == decision.why.startswith("waiting for labels of audits or imported tables")
 
 
 def test_refused_nights_are_told_with_their_classes() -> None:
     nights = [
-        Night({}, NewLabels(20, 4, 18.6, True, ("amber", "blue"))),
-        Night({}, NewLabels(10, 1, 9.5, True, ("blue", "cyan"))),
+        Night("2026-11-30", {}, NewLabels(20, 4, 18.6, True, ("amber", "blue"))),
+        Night("2026-11-30", {}, NewLabels(10, 1, 9.5, True, ("blue", "cyan"))),
     ]
     decision = decide_nights(nights)
     assert decision.step == "refuse"

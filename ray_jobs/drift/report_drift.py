@@ -1,0 +1,123 @@
+"""From a check to what `fewshot drift` prints: sentences, a page, a call of a webhook."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+
+from cluster.secrets import redacted
+from ray_jobs.drift.check_drift import DriftCheck, DriftRules, check_drift, keep_reference
+from ray_jobs.drift.drift_page import sentences_of, write_page
+from ray_jobs.drift.drift_store import DriftStore
+from ray_jobs.errors import JobError
+from ray_jobs.job_file.sections import DriftSection, Job
+from ray_jobs.registry.journal import Journal
+from ray_jobs.results.drift_result import DriftResult
+from ray_jobs.suggestion.embedded_run import EmbeddedRun
+
+TIMEOUT_S = 10.0
+"""Of a webhook, to connect and to answer."""
+ATTEMPTS = 3
+
+
+def rules_of(job: Job) -> DriftRules:
+    """Return the rules of a job file."""
+    from fewshot.drift import Floors
+
+    section = job.drift or DriftSection()
+    return DriftRules(section.alarms_a_year, Floors(section.auc, section.change))
+
+
+def run_drift(job: Job, *, accept: bool = False, webhook: str | None = None) -> DriftResult:
+    """Compare the newest complete run of a job with its reference.
+
+    Args:
+        job: a job file.
+        accept: take the archive as it is now for the new reference instead.
+        webhook: URL that gets alarms; None takes that of the job file.
+
+    Raises:
+        JobError: no run is complete, another backbone embedded it, or something that is stored is damaged.
+        StorageError: storage does not respond.
+    """
+    section = job.drift or DriftSection()
+    url = webhook_url(webhook or section.webhook, os.environ)
+    embedded = EmbeddedRun.open(job.job.output, job.storage.resolve(), job=job.job.name)
+    version = Journal(embedded.store, job.job.name).state().production
+    if accept:
+        reference = keep_reference(embedded, version=version, accept=True, why="accepted by hand")
+        check = DriftCheck("reference", reference, None, 0)
+    else:
+        check = check_drift(embedded, version=version, rules=rules_of(job))
+    return report_check(check, embedded, fails=section.on_alarm == "fail", webhook=url)
+
+
+def report_check(check: DriftCheck, embedded: EmbeddedRun, *, fails: bool, webhook: str | None = None) -> DriftResult:
+    """Write the page of a check, and call the webhook if it is an alarm.
+
+    Args:
+        check: from `check_drift`.
+        embedded: the run that was checked.
+        fails: whether an alarm is to end the command with exit code 3.
+        webhook: URL that gets the result as JSON; None calls none.
+    """
+    drift, night = DriftStore(embedded.store, embedded.run.job), check.night
+    page = None
+    if night is not None:
+        has_page = check.did != "compared" and embedded.store.exists(drift.page(night))
+        page = drift.store.url(drift.page(night)) if has_page else write_page(embedded, drift, check.reference, night)
+    result = DriftResult(
+        job=embedded.run.job,
+        did=check.did,
+        alarm=check.is_alarm,
+        fails=check.is_alarm and fails,
+        sentences=sentences_of(check),
+        reference=check.reference,
+        night=night,
+        page=page,
+        webhook=None,
+    )
+    if webhook is None or not check.is_alarm:
+        return result
+    from dataclasses import replace
+
+    return replace(result, webhook=call_webhook(webhook, result))
+
+
+def webhook_url(given: str | None, environment: Mapping[str, str]) -> str | None:
+    """Return the URL of a webhook; `$NAME` stands for a variable of the environment, which keeps it out of files.
+
+    Raises:
+        JobError: there is no such variable, or it is no URL (http or https).
+    """
+    if given is None:
+        return None
+    is_named = given.startswith("$")
+    url = environment.get(given[1:], "") if is_named else given
+    if not url.startswith(("http://", "https://")):
+        found = "it is not set, or no URL" if is_named else "it is something else"
+        raise JobError([f"webhook: expected a URL (http or https) in {redacted(given)}; {found}"])
+    return url
+
+
+def call_webhook(url: str, result: DriftResult) -> str:
+    """Post a result as JSON. Whatever goes wrong is told, and loses nothing: the night is stored before.
+
+    Args:
+        url: http or https; redirects are not followed.
+        result: what to send.
+
+    Returns:
+        "sent", or why not.
+    """
+    import urllib3
+
+    body = json.dumps(result.to_json()).encode()
+    retries = urllib3.Retry(ATTEMPTS - 1, redirect=False, backoff_factor=0.5, allowed_methods=None)
+    try:
+        with urllib3.PoolManager(timeout=urllib3.Timeout(TIMEOUT_S), retries=retries) as pool:
+            answer = pool.request("POST", url, body=body, headers={"Content-Type": "application/json"})
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        return redacted(f"not sent: {type(error).__name__}")
+    return "sent" if 200 <= answer.status < 300 else f"not sent: HTTP status {answer.status}"

@@ -1,0 +1,49 @@
+"""Passes over an archive with features and predictions that a test chooses, each with a run of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from ray_jobs.suggestion.embedded_run import EmbeddedRun
+from tests.ray_jobs.suggestion.embedded_output import write_embedded
+
+DIM = 6
+FIRST = datetime(2026, 11, 1, 3, tzinfo=UTC)
+
+
+def rows(count: int, seed: int, *, away: float = 0.0) -> dict[str, list[float]]:
+    """Images with random features; `away` moves them."""
+    features = np.random.default_rng(seed).normal(size=(count, DIM)) + away * np.eye(DIM)[0]
+    return {f"{seed}_{number:03}.png": row.tolist() for number, row in enumerate(features.astype(np.float32))}
+
+
+@dataclass
+class Passes:
+    """An output, and a clock that a test sets."""
+
+    folder: Path
+    now: datetime = FIRST
+    runs: list[str] = field(default_factory=list)
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def days(self, count: float) -> None:
+        self.now += timedelta(days=count)
+
+    def write(self, images: Mapping[str, list[float]], labels: Mapping[str, str] | None = None) -> EmbeddedRun:
+        """Write a complete run over an archive with these images; its folder is its own."""
+        shutil.rmtree(self.folder / "archive", ignore_errors=True)
+        predictions = {image: ((labels or {}).get(image, "amber"), 0.9) for image in images}
+        written = write_embedded(self.folder, images, predictions=predictions)
+        runs = self.folder / "output" / "runs"
+        name = f"pass-{len(self.runs) + 1}"
+        (runs / "by-hand").rename(runs / name)
+        self.runs.append(name)
+        return EmbeddedRun.open(written.store.url(f"runs/{name}"))

@@ -1,0 +1,327 @@
+"""References and nights of a job: what counts as new, what is stored, what a kill or a second process leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cluster import Store
+from cluster.errors import StorageError
+from fewshot.drift import Spent, next_level
+from ray_jobs.drift import DriftRules, check_drift, keep_reference
+from ray_jobs.drift.drift_store import DriftStore
+from ray_jobs.drift.newcomers import DrawnImage, DrawnSample, KnownContents, Newcomers, content_hashes
+from ray_jobs.errors import JobError
+from ray_jobs.suggestion.embedded_run import EmbeddedRun
+from tests.ray_jobs.drift.passes import DIM, Passes, rows
+
+OLD = rows(90, 1)
+GENEROUS = DriftRules(alarms_a_year=300.0)
+
+
+@pytest.fixture
+def passes(tmp_path) -> Passes:
+    return Passes(tmp_path)
+
+
+def stored(passes: Passes) -> DriftStore:
+    return DriftStore(Store(str(passes.folder / "output")), "by-hand")
+
+
+def test_a_version_has_one_reference_however_often_it_is_kept(passes: Passes) -> None:
+    first = passes.write(OLD)
+    reference = keep_reference(first, version=1, clock=passes.clock)
+    assert (reference.number, reference.version, reference.images, reference.contents) == (1, 1, 90, 90)
+    assert reference.time == "2026-11-01T03:00:00.000000Z"
+    later = passes.write({**OLD, **rows(60, 2)})
+    assert keep_reference(later, version=1, clock=passes.clock) == reference
+    other = keep_reference(later, version=2, clock=passes.clock)
+    assert (other.number, other.images) == (2, 150)
+    assert stored(passes).references() == [reference, other]
+
+
+def test_the_first_check_keeps_a_reference_and_the_next_ones_wait_for_images(passes: Passes) -> None:
+    first = check_drift(passes.write(OLD), version=None, clock=passes.clock)
+    assert (first.did, first.night, first.is_alarm) == ("reference", None, False)
+    second = check_drift(passes.write({**OLD, **rows(20, 2)}), version=None, clock=passes.clock)
+    assert (second.did, second.came, second.night) == ("waiting", 20, None)
+    assert stored(passes).nights() == []
+
+
+def test_images_that_came_since_are_compared_and_their_alarm_is_stored(passes: Passes) -> None:
+    keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    passes.days(1)
+    strange = rows(70, 2, away=6.0)
+    labels = dict.fromkeys(strange, "blue")
+    check = check_drift(passes.write({**OLD, **strange}, labels), version=1, rules=GENEROUS, clock=passes.clock)
+    assert check.did == "compared"
+    assert check.is_alarm
+    night = check.night
+    assert night is not None
+    assert (night.number, night.reference, night.came, night.since) == (1, 1, 70, 70)
+    assert {finding.statistic for finding in night.alarms} == {"features", "novel", "classes"}
+    assert night.run == "runs/pass-2"
+    assert stored(passes).nights() == [night]
+    assert len(night.unlike) <= 12
+    assert {each.label for each in night.unlike} == {"blue"}
+    assert {each.image for each in night.unlike} <= set(strange)
+
+
+def test_a_pass_is_compared_once_whatever_its_run(passes: Passes) -> None:
+    keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    images = {**OLD, **rows(60, 2)}
+    passes.days(1)
+    first = check_drift(passes.write(images), version=1, clock=passes.clock)
+    passes.days(1)
+    again = check_drift(passes.write(images), version=1, clock=passes.clock)
+    assert (first.did, again.did, again.night) == ("compared", "unchanged", first.night)
+    fewer = check_drift(passes.write(dict(list(images.items())[:120])), version=1, clock=passes.clock)
+    assert (fewer.did, fewer.night) == ("unchanged", first.night)  # What vanishes is no new image.
+    assert len(stored(passes).nights()) == 1
+
+
+def test_moved_files_and_copies_are_not_new(passes: Passes) -> None:
+    keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    new = rows(30, 2)
+    moved = {f"moved_{name}": row for name, row in OLD.items()}
+    copies = {f"copy_{name}": row for name, row in new.items()}
+    check = check_drift(passes.write({**moved, **new, **copies}), version=1, clock=passes.clock)
+    assert (check.did, check.came) == ("waiting", 30)
+
+
+def test_levels_follow_from_the_nights_that_are_stored(passes: Passes) -> None:
+    images = dict(OLD)
+    keep_reference(passes.write(images), version=1, clock=passes.clock)
+    spent: list[Spent] = []
+    for night in range(1, 4):
+        passes.days(1)
+        images |= rows(60, 10 + night)
+        check = check_drift(passes.write(images), version=1, clock=passes.clock)
+        assert check.night is not None
+        expected = next_level(spent, night / 365, alarms_a_year=1.0)
+        assert check.night.level == pytest.approx(expected)
+        assert sum(finding.level for finding in check.night.findings) == pytest.approx(check.night.level)
+        assert (check.night.came, check.night.since) == (60, 60 * night)
+        spent.append(Spent(night / 365, check.night.level))
+    keep_reference(passes.write(images), version=2, clock=passes.clock)
+    check = check_drift(passes.write({**images, **rows(60, 20)}), version=2, clock=passes.clock)
+    assert check.night is not None
+    assert check.night.number == 4  # Another reference does not fill the bucket again.
+    assert check.night.level == pytest.approx(next_level(spent, 3 / 365, alarms_a_year=1.0), rel=1e-6)
+
+
+def test_the_newest_nights_are_looked_at_alone_as_well(passes: Passes) -> None:
+    images = dict(OLD)
+    keep_reference(passes.write(images), version=1, clock=passes.clock)
+    for seed in (2, 3):
+        passes.days(1)
+        images |= rows(210, seed)
+        check = check_drift(passes.write(images), version=1, clock=passes.clock)
+    assert check.night is not None
+    assert [finding.images for finding in check.night.findings[::4]] == [210, 420]
+    seen = stored(passes).read(check.night.seen, KnownContents)
+    assert np.bincount(seen.nights).tolist() == [0, 210, 210]
+
+
+def test_an_accepted_archive_is_the_new_reference(passes: Passes) -> None:
+    keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    changed = passes.write({**OLD, **rows(70, 2, away=6.0)})
+    assert check_drift(changed, version=1, rules=GENEROUS, clock=passes.clock).is_alarm
+    reference = keep_reference(changed, version=1, accept=True, why="summer", clock=passes.clock)
+    assert (reference.number, reference.images, reference.why) == (2, 160, "summer")
+    assert check_drift(changed, version=1, clock=passes.clock).did == "waiting"
+
+
+def test_each_version_is_compared_with_its_own_reference(passes: Passes) -> None:
+    keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    later = passes.write({**OLD, **rows(80, 2)})
+    keep_reference(later, version=2, clock=passes.clock)
+    assert check_drift(later, version=2, clock=passes.clock).came == 0
+    back = check_drift(later, version=1, clock=passes.clock)
+    assert back.night is not None
+    assert (back.night.reference, back.night.came) == (1, 80)
+
+
+def test_parts_of_the_reference_are_not_read_again(passes: Passes) -> None:
+    run = passes.write(OLD)
+    keep_reference(run, version=1, clock=passes.clock)
+    for part in run.features:
+        run.store.put(part, b"damaged")
+    assert check_drift(run, version=1, clock=passes.clock).did == "waiting"
+
+
+def test_another_backbone_or_an_incomplete_run_is_refused(passes: Passes) -> None:
+    run = passes.write(OLD)
+    reference = keep_reference(run, version=1, clock=passes.clock)
+    drift = stored(passes)
+    path = f"{drift.folder}/references/000001.json"
+    drift.store.put(path, reference.to_bytes().replace(b'"backbone": "0"', b'"backbone": "1"'))
+    with pytest.raises(JobError, match="damaged"):
+        check_drift(run, version=1, clock=passes.clock)
+    drift.store.put(path, replace(reference, backbone="1").to_bytes())
+    with pytest.raises(JobError, match=r"another backbone.*--accept"):
+        check_drift(run, version=1, clock=passes.clock)
+    run.store.delete(f"{run.run.folder}/metrics.json")
+    with pytest.raises(JobError, match="not complete"):
+        keep_reference(EmbeddedRun.open(run.run.url), version=1, clock=passes.clock)
+
+
+def test_a_lost_sample_is_named_with_what_to_do(passes: Passes) -> None:
+    reference = keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    new = passes.write({**OLD, **rows(60, 2)})
+    new.store.put(reference.sample, b"damaged")
+    with pytest.raises(JobError, match=r"damaged.*--accept"):
+        check_drift(new, version=1, clock=passes.clock)
+    new.store.delete(reference.sample)
+    with pytest.raises(JobError, match=r"gone.*--accept"):
+        check_drift(new, version=1, clock=passes.clock)
+
+
+class _KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+def _stored_objects(folder) -> dict[str, bytes]:
+    return {
+        os.path.relpath(path, folder): path.read_bytes()
+        for path in sorted((folder / "output" / "registry").rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the write", "after it"])
+def test_killed_at_any_write_the_same_is_stored_when_it_is_run_again(passes: Passes, monkeypatch, after) -> None:
+    old, new = passes.write(OLD), passes.write({**OLD, **rows(60, 2)})
+
+    def work() -> None:
+        keep_reference(old, version=1, clock=passes.clock)
+        check_drift(new, version=1, clock=passes.clock)
+
+    work()
+    expected = _stored_objects(passes.folder)
+    originals = {name: getattr(Store, name) for name in ("put", "put_if_absent")}
+    killed_at = 0
+    while True:
+        shutil.rmtree(passes.folder / "output" / "registry")
+        writes = itertools.count()
+        for name, original in originals.items():
+            monkeypatch.setattr(Store, name, _killing(original, writes, killed_at, after=after))
+        with contextlib.suppress(_KilledError):
+            work()
+            break
+        for name, original in originals.items():
+            monkeypatch.setattr(Store, name, original)
+        work()
+        assert _stored_objects(passes.folder) == expected
+        killed_at += 1
+    assert killed_at == 5  # A sample, contents and an entry; contents and an entry.
+
+
+def _killing(original, writes, killed_at: int, *, after: bool):
+    def write(self, path: str, data: bytes) -> object:
+        is_last = next(writes) == killed_at
+        if is_last and not after:
+            raise _KilledError
+        result = original(self, path, data)
+        if is_last:
+            raise _KilledError
+        return result
+
+    return write
+
+
+def test_of_two_at_once_one_writes_and_the_other_reads(passes: Passes, monkeypatch) -> None:
+    keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    run = passes.write({**OLD, **rows(60, 2)})
+    put_if_absent = Store.put_if_absent
+    others = []
+
+    def late(self, path, data):
+        monkeypatch.setattr(Store, "put_if_absent", put_if_absent)
+        passes.days(0.01)
+        others.append(check_drift(run, version=1, clock=passes.clock))
+        return put_if_absent(self, path, data)
+
+    monkeypatch.setattr(Store, "put_if_absent", late)
+    own = check_drift(run, version=1, clock=passes.clock)
+    assert (others[0].did, own.did) == ("compared", "unchanged")
+    assert own.night == others[0].night
+    assert len(stored(passes).nights()) == 1
+
+
+def test_of_two_references_at_once_one_counts(passes: Passes, monkeypatch) -> None:
+    run = passes.write(OLD)
+    put_if_absent = Store.put_if_absent
+    others = []
+
+    def late(self, path, data):
+        monkeypatch.setattr(Store, "put_if_absent", put_if_absent)
+        passes.days(0.01)
+        others.append(keep_reference(run, version=1, clock=passes.clock))
+        return put_if_absent(self, path, data)
+
+    monkeypatch.setattr(Store, "put_if_absent", late)
+    assert keep_reference(run, version=1, clock=passes.clock) == others[0]
+    assert len(stored(passes).references()) == 1
+
+
+def test_a_large_archive_is_told_by_its_lowest_hashes() -> None:
+    features = np.random.default_rng(0).normal(size=(5000, DIM)).astype(np.float32)
+    hashes = content_hashes(features)
+    known = KnownContents.lowest(dict.fromkeys(hashes[:4000].tolist(), 0), most=400)
+    assert (len(known), known.bound) == (400, int(known.hashes[-1]))
+    newcomers = Newcomers(known, 1)
+    images = [DrawnImage(str(number), "", "", number, None, None) for number in range(5000)]
+    newcomers.offer(images, features, hashes)
+    new = {image.row for image in newcomers.sample().images}
+    assert new == {row for row in range(4000, 5000) if hashes[row] <= known.bound}
+    assert 60 < len(new) < 140  # A tenth of the thousand.
+
+
+def test_the_sample_has_the_newest_and_of_a_night_those_with_the_lowest_hashes() -> None:
+    features = np.random.default_rng(1).normal(size=(300, DIM)).astype(np.float32)
+    hashes = content_hashes(features)
+    images = [DrawnImage(str(number), "", "", number, None, None) for number in range(300)]
+    before = KnownContents.lowest(
+        {**dict.fromkeys(hashes[:50].tolist(), 0), **dict.fromkeys(hashes[50:290].tolist(), 4)}
+    )
+    newcomers = Newcomers(before, 5, size=30)
+    for start in range(0, 300, 20):
+        block = slice(start, start + 20)
+        newcomers.offer(images[block], features[block], hashes[block])
+    drawn = newcomers.sample()
+    assert {image.row for image in drawn.images[:10]} == set(range(290, 300))
+    lowest = sorted(range(50, 290), key=lambda row: hashes[row])[:20]
+    assert [image.row for image in drawn.images[10:]] == lowest
+    assert drawn.nights.tolist() == [5] * 10 + [4] * 20
+    assert drawn.features == pytest.approx(features[[image.row for image in drawn.images]])
+    assert (newcomers.came, len(newcomers.seen())) == (10, 250)
+
+
+def test_samples_and_contents_are_read_as_they_were_written() -> None:
+    images = (DrawnImage("a.png", "", "s", 3, None, None), DrawnImage("b.png", "x.tar", "s", 4, "amber", "abstained"))
+    sample = DrawnSample(images, np.eye(2, 5, dtype=np.float32), np.zeros(2, np.int32))
+    again = DrawnSample.from_bytes(sample.to_bytes())
+    assert again.images == images
+    assert np.array_equal(again.features, sample.features)
+    known = KnownContents.lowest({2**64 - 2: 1, 3: 2}, 2**64 - 1)
+    found = KnownContents.from_bytes(known.to_bytes())
+    assert (found.hashes.tolist(), found.nights.tolist(), found.bound) == ([3, 2**64 - 2], [2, 1], 2**64 - 1)
+    assert found.nights_of(np.array([3, 4, 2**64 - 2], np.uint64), 9).tolist() == [2, 9, 1]
+
+
+def test_storage_that_fails_is_told(passes: Passes, monkeypatch) -> None:
+    run = passes.write(OLD)
+
+    def fail(self, path, data):
+        raise StorageError("storage is down")
+
+    monkeypatch.setattr(Store, "put_if_absent", fail)
+    with pytest.raises(StorageError, match="down"):
+        keep_reference(run, version=1, clock=passes.clock)

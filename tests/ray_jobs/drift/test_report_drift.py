@@ -1,0 +1,143 @@
+"""What `fewshot drift` prints, writes and sends."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from ray_jobs.drift import DriftRules, check_drift, keep_reference
+from ray_jobs.drift.drift_page import sentences_of
+from ray_jobs.drift.report_drift import call_webhook, report_check, webhook_url
+from ray_jobs.errors import JobError
+from ray_jobs.suggestion.embedded_run import EmbeddedRun
+from tests.ray_jobs.drift.passes import Passes, rows
+from tests.ray_jobs.place import Place, fewshot, picture, put
+
+GENEROUS = DriftRules(alarms_a_year=300.0)
+
+
+@pytest.fixture
+def alarmed(tmp_path) -> tuple[Passes, EmbeddedRun]:
+    passes = Passes(tmp_path)
+    old = rows(90, 1)
+    keep_reference(passes.write(old), version=3, clock=passes.clock)
+    strange = rows(70, 2, away=6.0)
+    return passes, passes.write({**old, **strange}, dict.fromkeys(strange, "<b>blue</b>"))
+
+
+@contextmanager
+def server(*statuses: int) -> Iterator[tuple[str, list[bytes]]]:
+    """A webhook that answers with these statuses, one after another, and what it got."""
+    got: list[bytes] = []
+    answers = iter(statuses)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(next(answers))
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}/alarm", got
+        http.shutdown()
+        thread.join()
+
+
+def test_an_alarm_is_told_shown_and_sent(alarmed) -> None:
+    passes, run = alarmed
+    check = check_drift(run, version=3, rules=GENEROUS, clock=passes.clock)
+    with server(200) as (url, got):
+        result = report_check(check, run, fails=True, webhook=url)
+    assert (result.alarm, result.fails, result.webhook) == (True, True, "sent")
+    sent = json.loads(got[0])
+    assert sent["night"]["number"] == 1
+    assert sent["sentences"] == list(result.sentences)
+    assert result.sentences[0] == (
+        "night 1: 70 images came; 70 images since reference 1 of version 3, 90 images of 2026-11-01"
+    )
+    assert result.sentences[1].startswith("ALARM: the newest 70 images can be told from the reference, AUC ")
+    assert result.page is not None
+    page = (passes.folder / "output" / "registry" / "by-hand" / "drift" / "nights" / "000001.html").read_text()
+    assert "Content-Security-Policy" in page
+    assert page.count("data:image/webp;base64,") == len(check.night.unlike) > 0
+    assert "&lt;b&gt;blue&lt;" in page
+    assert "<b>blue" not in page
+
+
+def test_without_an_alarm_nothing_is_sent(tmp_path) -> None:
+    passes = Passes(tmp_path)
+    keep_reference(passes.write(rows(90, 1)), version=None, clock=passes.clock)
+    run = passes.write({**rows(90, 1), **rows(60, 2)})
+    check = check_drift(run, version=None, clock=passes.clock)
+    with server() as (url, got):
+        result = report_check(check, run, fails=True, webhook=url)
+    assert (result.alarm, result.fails, result.webhook, got) == (False, False, None, [])
+    assert result.sentences[-1] == "no alarm"
+    waiting = sentences_of(replace(check, did="waiting", night=None, came=7))
+    assert waiting == ("7 images came since reference 1, 90 images of 2026-11-01: too few to compare",)
+
+
+@pytest.mark.parametrize("statuses", [(500,), (302,), (404,)])
+def test_a_webhook_that_refuses_loses_nothing(alarmed, statuses) -> None:
+    passes, run = alarmed
+    check = check_drift(run, version=3, rules=GENEROUS, clock=passes.clock)
+    with server(*statuses) as (url, got):
+        result = report_check(check, run, fails=False, webhook=url)
+    assert result.webhook == f"not sent: HTTP status {statuses[0]}"
+    assert len(got) == 1  # Redirects are not followed.
+    assert (result.alarm, result.fails) == (True, False)
+    again = check_drift(run, version=3, rules=GENEROUS, clock=passes.clock)
+    assert (again.did, again.night) == ("unchanged", check.night)
+
+
+def test_a_webhook_that_cannot_be_reached_is_told_without_its_url(alarmed, monkeypatch) -> None:
+    monkeypatch.setattr("ray_jobs.drift.report_drift.ATTEMPTS", 1)
+    passes, run = alarmed
+    check = check_drift(run, version=3, rules=GENEROUS, clock=passes.clock)
+    result = report_check(check, run, fails=False)
+    told = call_webhook("http://127.0.0.1:9/secret-token", result)
+    assert told.startswith("not sent: ")
+    assert "secret-token" not in told
+
+
+def test_a_webhook_may_be_named_by_a_variable() -> None:
+    assert webhook_url(None, {}) is None
+    assert webhook_url("https://example.org/x", {}) == "https://example.org/x"
+    assert webhook_url("$HOOK", {"HOOK": "http://h/x"}) == "http://h/x"
+    for given, environment in (("$HOOK", {}), ("$HOOK", {"HOOK": "file:///etc"}), ("ftp://x", {})):
+        with pytest.raises(JobError, match="expected a URL"):
+            webhook_url(given, environment)
+
+
+@pytest.mark.slow
+def test_the_command_ends_with_3_on_an_alarm_until_it_is_accepted(tmp_path, tiny_clip) -> None:
+    place = Place(tmp_path, tiny_clip).fill(images=60)
+    place.write_job(archive={"shard_images": 100}, drift={"alarms_a_year": 300.0})
+    assert place.classify().code == 1 or place.output.exists()
+    first = fewshot("drift", place.job)
+    assert (first.code, first.result["did"]) == (0, "reference")
+    for seed in range(100):
+        put(place.archive / f"new_{seed:03}.jpg", picture("cyan", 500 + seed))
+    place.classify()
+    second = fewshot("drift", place.job)
+    assert (second.code, second.result["alarm"], second.result["fails"]) == (3, True, True)
+    assert "ALARM" in second.messages
+    assert fewshot("drift", place.job).code == 3
+    reported = fewshot("drift", place.job, "--set", "drift.on_alarm=report")
+    assert (reported.code, reported.result["alarm"], reported.result["fails"]) == (0, True, False)
+    accepted = fewshot("drift", place.job, "--accept")
+    assert (accepted.code, accepted.result["reference"]["number"]) == (0, 2)
+    assert fewshot("drift", place.job).code == 0
