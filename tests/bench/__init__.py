@@ -59,7 +59,10 @@ split
 promotion
     How often candidates that are equal, worse or better are promoted, or taken back, and on which night, in simulated
     projects that look at their evidence every night. The size is the number of projects of each row.
-
+nights
+    What turns of `fewshot retrain` train and cost after classes were added, labels corrected, a class removed, one
+    renamed, and after nothing; beside training and labelling anew, from the same features, and for the CPU time from
+    nothing. FEWSHOT_BENCH_DATA must name a folder with grocery/splits.json. The size is the number of classes.
 audit
     How often intervals of audits hold, at their last answer and at every look, and how wide they are: plain samples,
     strata, scores (PPI++) and both, replayed on archives whose truth is known. The gates are for what `fewshot audit`

@@ -8,14 +8,14 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.ray_jobs.place import Place
-from tests.ray_jobs.retraining.disturbances import kill_before, run_whole
+from tests.ray_jobs.place import Outcome, Place
+from tests.ray_jobs.retraining.disturbances import interrupt_before, kill_before, run_whole
 from tests.ray_jobs.retraining.project import Left, Project
-from tests.ray_jobs.retraining.scenes import SCENES, Scene, hazy_project
+from tests.ray_jobs.retraining.scenes import LATER_LABELS, SCENES, Scene, hazy_project
 from tests.tiny_clip import write_tiny_clip
 
 
@@ -78,6 +78,36 @@ class Prepared:
             return [f"killed {where}, the next run fails: {outcome.messages}"]
         return [f"killed {where}: {line}" for line in differences(self.project.left(), self.expected)]
 
+    def respects_rollback(self, point: int) -> list[str]:
+        """Let a person roll back before a write of the turn, and take another turn.
+
+        Returns:
+            what is not as the person said, and whether the archive is not labelled by production.
+        """
+        project, where, moved = self.project, f"rolled back before write {point}", list[Outcome]()
+        project.restore(self.before)
+        ended = interrupt_before(self.words, point, lambda: moved.append(project.roll_back()))
+        assert [each.code for each in moved] == [0]
+        said, wrong = moved[0].result["production"], list[str]()
+        if ended.code != 0 and "moved meanwhile" not in ended.messages:
+            wrong.append(f"{where}: {ended.messages}")
+        wrong += _other_production(project, said, f"{where}, after the turn", is_labelled=ended.code == 0)
+        again = project.turn(*self.scene.settings)
+        if again.code != 0:
+            wrong.append(f"{where}: the next turn fails: {again.messages}")
+        return wrong + _other_production(project, said, f"{where}, after the next turn")
+
+
+def _other_production(project: Project, said: int, where: str, *, is_labelled: bool = True) -> list[str]:
+    state, left = project.state(), project.left()
+    assert state.production is not None
+    wrong = []
+    if state.production != said:
+        wrong.append(f"{where}: a person said version {said}, production is version {state.production}")
+    if is_labelled and (left.classifier != state.version(state.production).folder or not left.complete):
+        wrong.append(f"{where}: the archive is labelled by {left.classifier}, not by version {state.production}")
+    return wrong
+
 
 def differences(found: Left, expected: Left) -> Iterator[str]:
     """Yield in what turns differ, a line each."""
@@ -110,12 +140,18 @@ def main(names: Sequence[str]) -> int:
             if names and not any(name in scene.name for name in names):
                 continue
             prepared = Prepared.of(project, scene)
-            found = [line for point in prepared.points() for line in prepared.survives(point)]
-            harmed += len(found)
-            sys.stdout.write(f"{scene.name}: killed before each of {len(prepared.paths)} storage writes\n")
-            sys.stdout.writelines(f"  {line}\n" for line in found)
-            sys.stdout.flush()
+            harmed += _told_lines(f"{scene.name}: killed", prepared, prepared.survives)
+            if scene is LATER_LABELS:
+                harmed += _told_lines(f"{scene.name}: rolled back", prepared, prepared.respects_rollback)
     return int(harmed > 0)
+
+
+def _told_lines(what: str, prepared: Prepared, disturbed: Callable[[int], list[str]]) -> int:
+    found = [line for point in prepared.points() for line in disturbed(point)]
+    sys.stdout.write(f"{what} before each of {len(prepared.paths)} storage writes; {len(found)} harmed\n")
+    sys.stdout.writelines(f"  {line}\n" for line in found)
+    sys.stdout.flush()
+    return len(found)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,10 @@ def _promote_harm(project: Project) -> None:
     project.label({name: first[name] for name in (*worse[:10], *equal[:60])})
 
 
+def _label_wrongly(project: Project) -> None:
+    project.label({name: CLASSES[(CLASSES.index(label) + 1) % 3] for name, label in truth(range(40)).items()})
+
+
 FIRST = Scene("the first turn", lambda project: None, ("registered", "promoted"))
 NEW_LABELS = Scene("promotes a version of new labels", _after(turn, _label(0, 9)), ("registered", "promoted"))
 ROLLS_BACK = Scene("rolls back by itself", _promote_harm, ("rolled back", "registered"))
@@ -114,4 +118,5 @@ HOLDS = Scene(
     (),
     (SUPERIOR,),
 )
-SCENES = (FIRST, NEW_LABELS, ROLLS_BACK, FREEZES, HOLDS)
+REFUSES = Scene("refuses labels", _after(turn, _label_wrongly), ("refused",))
+SCENES = (FIRST, NEW_LABELS, LATER_LABELS, ROLLS_BACK, FREEZES, HOLDS, REFUSES)

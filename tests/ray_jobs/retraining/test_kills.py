@@ -12,7 +12,7 @@ from tests.s3.bucket import Bucket
 
 pytestmark = pytest.mark.slow
 
-POINTS = 4
+POINTS = 2
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from tests.ray_jobs.retraining.disturbances import interrupt_before, run_togethe
 from tests.ray_jobs.retraining.kill_points import Prepared, differences
 from tests.ray_jobs.retraining.project import Project
 from tests.ray_jobs.retraining.scenes import LATER_LABELS, NEW_LABELS, hazy_project
+from tests.s3.bucket import Bucket
 
 pytestmark = pytest.mark.slow
 
@@ -71,36 +72,22 @@ def test_a_turn_that_was_suspended_for_long_does_nothing_twice(new_labels: Prepa
     assert list(differences(project.left(), new_labels.expected)) == []
 
 
-def rolls_back_at(prepared: Prepared, point: int) -> list[str]:
-    """Let a person roll back before a write of a turn; return what is not as the person said, or not production's."""
-    project, where, moved = prepared.project, f"before write {point}", list[Outcome]()
-    project.restore(prepared.before)
-    ended = interrupt_before(prepared.words, point, lambda: moved.append(project.roll_back()))
-    assert [each.code for each in moved] == [0]
-    said, wrong = moved[0].result["production"], list[str]()
-    if ended.code != 0 and "moved meanwhile" not in ended.messages:
-        wrong.append(f"{where}: {ended.messages}")
-    wrong += _other_production(project, said, f"{where}, after the turn", labelled=ended.code == 0)
-    again = project.turn(*prepared.scene.settings)
-    if again.code != 0:
-        wrong.append(f"{where}: the next turn fails: {again.messages}")
-    return wrong + _other_production(project, said, f"{where}, after the next turn")
-
-
-def _other_production(project: Project, said: int, where: str, *, labelled: bool = True) -> list[str]:
-    state, left = project.state(), project.left()
-    assert state.production is not None
-    wrong = []
-    if state.production != said:
-        wrong.append(f"{where}: a person said version {said}, production is version {state.production}")
-    if labelled and (left.classifier != state.version(state.production).folder or not left.complete):
-        wrong.append(f"{where}: the archive is labelled by {left.classifier}, not by version {state.production}")
-    return wrong
-
-
 @pytest.mark.parametrize(
     ("part", "last"),
     [("/lease/", False), ("classifiers/", False), ("/journal/", False), ("/journal/", True), ("predictions/", True)],
 )
 def test_a_rollback_during_a_turn_is_respected(later_labels: Prepared, part: str, *, last: bool) -> None:
-    assert rolls_back_at(later_labels, point_of(later_labels, part, last=last)) == []
+    assert later_labels.respects_rollback(point_of(later_labels, part, last=last)) == []
+
+
+@pytest.mark.s3
+def test_turns_on_s3_keep_each_other_and_people_apart(tmp_path: Path, tiny_clip: Path, bucket: Bucket) -> None:
+    project = hazy_project(Place(tmp_path, tiny_clip)).at(bucket.url("output"), bucket.storage)
+    prepared = Prepared.of(project, LATER_LABELS)
+    project.restore(prepared.before)
+    ended = run_together(prepared.words, 2)
+    assert 0 in {each.code for each in ended}
+    assert all(each.code == 0 or "is being written by" in each.messages for each in ended), ended
+    assert list(differences(project.left(), prepared.expected)) == []
+    assert prepared.respects_rollback(point_of(prepared, "/journal/", last=True)) == []
+    assert prepared.respects_rollback(point_of(prepared, "predictions/")) == []
