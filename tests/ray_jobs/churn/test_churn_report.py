@@ -347,8 +347,9 @@ def test_a_comparison_of_the_same_runs_may_be_kept(tmp_path: Path, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr(paired_rows, "view_table", lambda *_, **__: pytest.fail("nothing is read"))
         assert write_churn(former, present, keep=True) == kept
-    assert write_churn(former, present, renamed={"amber": "blue"}, keep=True).flipped == 0
     assert write_churn(other, present, keep=True).before.run == other.name
+    assert write_churn(former, present, keep=True) == kept
+    assert write_churn(former, present, renamed={"amber": "blue"}, keep=True).flipped == 0
     runs.store.put(f"{PRESENT}/{CHURN}", b"{}")
     assert read_churn(present) is None
     assert write_churn(former, present, keep=True) == kept
