@@ -8,7 +8,7 @@ import pytest
 
 from tests.ray_jobs.place import Outcome, Place
 from tests.ray_jobs.retraining.disturbances import interrupt_before, run_together, suspend_before
-from tests.ray_jobs.retraining.kill_points import Prepared, differences
+from tests.ray_jobs.retraining.kill_points import Prepared
 from tests.ray_jobs.retraining.project import Project
 from tests.ray_jobs.retraining.scenes import LATER_LABELS, NEW_LABELS, hazy_project
 from tests.s3.bucket import Bucket
@@ -49,7 +49,7 @@ def test_a_second_turn_ends_and_names_the_first(new_labels: Prepared, part: str)
     (second,) = ended
     assert second.code != 0
     assert "is being written by" in second.messages
-    assert list(differences(project.left(), new_labels.expected)) == []
+    assert new_labels.harm() == []
 
 
 def test_of_turns_that_begin_at_once_one_does_the_work(new_labels: Prepared) -> None:
@@ -58,7 +58,7 @@ def test_of_turns_that_begin_at_once_one_does_the_work(new_labels: Prepared) -> 
     ended = run_together(new_labels.words, 3)
     assert 0 in {each.code for each in ended}
     assert all(each.code == 0 or "is being written by" in each.messages for each in ended), ended
-    assert list(differences(project.left(), new_labels.expected)) == []
+    assert new_labels.harm() == []
 
 
 @pytest.mark.parametrize("part", ["classifiers/", "/journal/", "predictions/"])
@@ -69,7 +69,7 @@ def test_a_turn_that_was_suspended_for_long_does_nothing_twice(new_labels: Prepa
     first = suspend_before(new_labels.words, point_of(new_labels, part), lambda: ended.append(project.turn()))
     assert [each.code for each in ended] == [0], ended[0].messages
     assert first.code == 0 or "meanwhile" in first.messages or "taken over" in first.messages, first.messages
-    assert list(differences(project.left(), new_labels.expected)) == []
+    assert new_labels.harm() == []
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,6 @@ def test_turns_on_s3_keep_each_other_and_people_apart(tmp_path: Path, tiny_clip:
     ended = run_together(prepared.words, 2)
     assert 0 in {each.code for each in ended}
     assert all(each.code == 0 or "is being written by" in each.messages for each in ended), ended
-    assert list(differences(project.left(), prepared.expected)) == []
+    assert prepared.harm() == []
     assert prepared.respects_rollback(point_of(prepared, "/journal/", last=True)) == []
     assert prepared.respects_rollback(point_of(prepared, "predictions/")) == []
