@@ -24,25 +24,21 @@ from ray_jobs.suggestion.embedded_run import EmbeddedRun
 logger = logging.getLogger(__name__)
 
 
-def look_back(
-    journal: Journal, finished: FinishedClassification, reporter: Reporter, *, is_promoted: bool
-) -> ChurnSummary | None:
-    """Compare the labels with those of the version before, and after a promotion keep a reference for drift.
+def look_back(journal: Journal, finished: FinishedClassification, reporter: Reporter) -> ChurnSummary | None:
+    """Keep a reference for drift, unless production has one, and compare the labels with those of the version before.
 
     Args:
         journal: of the registry.
         finished: the classification by the version in production.
         reporter: shows the progress.
-        is_promoted: whether this turn moved production.
 
     Returns:
         what changed; None where there is nothing to compare with.
     """
     if not finished.metrics.complete:
         return None
-    if is_promoted:
-        with reporter.waiting("keeping a sample of the archive, to see drift"):
-            _keep_reference(journal, finished)
+    with reporter.waiting("keeping a sample of the archive, to see drift"):
+        _keep_reference(journal, finished)
     with reporter.waiting("comparing the labels with those before"):
         churn = ensure_churn(journal, finished.run)
     return None if churn is None else _summary(churn, finished)

@@ -17,8 +17,6 @@ from ray_jobs.labels.label_event import LabelEvent
 from ray_jobs.labels.label_ledger import LabelLedger
 from ray_jobs.retraining.fresh_labels import FreshLabel, labels_for_evidence
 
-DAY = len("2026-11-30")
-
 
 @dataclass(frozen=True)
 class EvidenceSource:
@@ -48,9 +46,9 @@ class EvidenceSource:
         return frozenset(content for content, event in self._events.items() if event.reason == "correction")
 
     @cached_property
-    def days(self) -> dict[str, str]:
-        """The day on which each content got its label, such as "2026-11-30", UTC."""
-        return {content: event.time[:DAY] for content, event in self._events.items()}
+    def times(self) -> dict[str, str]:
+        """When each content got its label, UTC."""
+        return {content: event.time for content, event in self._events.items()}
 
     @cached_property
     def _events(self) -> dict[str, LabelEvent]:

@@ -6,9 +6,11 @@ stay refused, however many good ones follow, until they are corrected or undone,
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,15 +19,38 @@ from ray_jobs.registry.learned_labels import LearnedLabels, diff_labels
 from ray_jobs.retraining.fresh_labels import ComparedVersion, ScoredLabel
 
 EXAMPLES = "examples"
-"""The night of labels that are in no ledger: nobody knows when they came."""
+"""The day of labels that are in no ledger: nobody knows when they came."""
+_DAY = len("2026-11-30")
+
+
+class NightKey(NamedTuple):
+    """When labels came.
+
+    Attributes:
+        day: such as "2026-11-30", UTC; `EXAMPLES` where that is not known.
+        turn: number of turns before that learned from labels or refused some: those of a day may be several nights.
+    """
+
+    day: str
+    turn: int
+
+
+def night_of(time: str | None, turns: Sequence[str]) -> NightKey:
+    """Return the night of a label.
+
+    Args:
+        time: of its event; None if it is in no ledger.
+        turns: times of the turns that learned from labels or refused some, in ascending order.
+    """
+    return NightKey(EXAMPLES, 0) if time is None else NightKey(time[:_DAY], bisect_left(turns, time))
 
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """Labels that came on a day.
+    """Labels that came together.
 
     Attributes:
-        day: such as "2026-11-30", UTC; `EXAMPLES` where they are in no ledger.
+        day: see `NightKey`.
         labels: class by content.
         found: what they look like to production.
     """
@@ -36,29 +61,30 @@ class Night:
 
 
 def new_labels_by_night(
-    now: LearnedLabels, learned: LearnedLabels, days: Mapping[str, str]
-) -> dict[str, dict[str, str]]:
-    """Return the present labels that production has not learned from, by the day on which they came.
+    now: LearnedLabels, learned: LearnedLabels, times: Mapping[str, str], turns: Sequence[str] = ()
+) -> dict[NightKey, dict[str, str]]:
+    """Return the present labels that production has not learned from, by the night in which they came.
 
     Args:
         now: all present labels.
         learned: those that production learned from.
-        days: content -> day of its label in the ledger.
+        times: content -> time of its label in the ledger.
+        turns: see `night_of`.
 
     Returns:
-        for each day, in order, the class of each content, by present names; images with several classes are left out.
+        for each night, in order, the class of each content, by present names; images with several classes are left out.
     """
     renamed = dict(diff_labels(learned, now).renamed)
-    nights: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    nights: defaultdict[NightKey, dict[str, str]] = defaultdict(dict)
     for content, names in now.of_content.items():
         known = tuple(sorted(renamed.get(name, name) for name in learned.of_content.get(content, ())))
         if len(names) == 1 and known != names:
-            nights[days.get(content, EXAMPLES)][content] = names[0]
+            nights[night_of(times.get(content), turns)][content] = names[0]
     return dict(sorted(nights.items()))
 
 
 def check_nights(
-    nights: Mapping[str, Mapping[str, str]],
+    nights: Mapping[NightKey, Mapping[str, str]],
     versions: Sequence[tuple[ComparedVersion, ComparedVersion | None]],
     corrected: Collection[str],
 ) -> list[Night]:
@@ -75,11 +101,11 @@ def check_nights(
         corrected: contents of corrections, which were given because production was wrong, and say nothing here.
     """
     checked = []
-    for day, labels in nights.items():
+    for key, labels in nights.items():
         given = {content: label for content, label in labels.items() if content not in corrected}
         found = [_check(given, version, twin) for version, twin in versions]
         if found and all(each.is_suspicious for each in found):
-            checked.append(Night(day, labels, found[0]))
+            checked.append(Night(key.day, labels, found[0]))
     return checked
 
 

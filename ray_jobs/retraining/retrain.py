@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from cluster import Store
+from cluster import Lease, Store
 from cluster.storage.lease import acquire_lease
 from fewshot.promotion import labels_needed, log_needed
 from ray_jobs.classification.classify import Classification, FinishedClassification, classify, embed_and_train
 from ray_jobs.classification.unknown_plan import keep_known_examples
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import ClipSection, Job, RetrainSection
+from ray_jobs.preflight import retrain_problems
 from ray_jobs.registry.journal import Journal, RegistryMovedError
 from ray_jobs.registry.learned_labels import LearnedLabels, diff_labels, read_learned_labels
 from ray_jobs.registry.moves import (
@@ -142,33 +143,17 @@ def retrain(job: Job, reporter: Reporter, *, by: str, acceptance: Acceptance = "
         RegistryMovedError: a person moved the registry meanwhile; nothing was promoted.
         ClusterError: storage or workers fail as a whole. Run again to resume.
     """
-    _check(job)
+    if problems := list(retrain_problems(job)):
+        raise JobError(problems)
     store = Store(job.job.output, storage=job.storage.resolve())
     journal = Journal(store, job.job.name)
     with acquire_lease(store, f"{journal.folder}/{LEASE}", term_s=job.storage.lease_s) as lease:
         with reporter.waiting("reading the labels and listing the archive"):
             work = Classification.from_job(job)
-        turn = _OneTurn(work, reporter, journal, by, rules_of(job), acceptance)
+        turn = _OneTurn(work, reporter, journal, by, rules_of(job), acceptance, lease)
         done = turn.carry_out()
         lease.check()
     return done
-
-
-def _check(job: Job) -> None:
-    """Raise JobError where the job asks for what a turn cannot do."""
-    problems = []
-    if job.classifier.from_ is not None:
-        problems.append("[classifier] from: retrain trains a classifier; remove the key, or use classify")
-    if job.escalate is not None:
-        problems.append("[escalate]: retrain labels without a diffusion model; run classify for that")
-    if job.classifier.max_error is not None and job.classifier.max_error_from == "audit":
-        problems.append(
-            "classifier.max_error_from: a new version has no audit yet; use held-out examples, or run classify"
-        )
-    if job.support is None:
-        problems.append(NO_SUPPORT)
-    if problems:
-        raise JobError(problems)
 
 
 def rules_of(job: Job) -> Rules:
@@ -185,6 +170,7 @@ class _OneTurn:
     by: str
     rules: Rules
     acceptance: Acceptance
+    lease: Lease
     trained: int = 0
     comparison: LabelComparison | None = None
     decisions: list[tuple[int | None, Decision]] = field(default_factory=list)
@@ -195,7 +181,6 @@ class _OneTurn:
 
     def carry_out(self) -> Turn:
         self.state = self.journal.state()
-        before = self.state.production
         if self.state.shadow is not None:
             self._decide_watch()
         if self.state.candidate is not None:
@@ -204,8 +189,7 @@ class _OneTurn:
             self._train()
             self._decide_candidate()
         finished = self._relabel()
-        is_promoted = self.state.production != before
-        churn = look_back(self.journal, finished, self.reporter, is_promoted=is_promoted)
+        churn = look_back(self.journal, finished, self.reporter)
         refused = bool(self._refused)
         return Turn(tuple(self.decisions), self.trained, self.state, finished, self.comparison, refused, churn)
 
@@ -253,7 +237,8 @@ class _OneTurn:
         production = self._production
         if production is None or self.acceptance != "gate" or production.labels == self.labels.digest:
             return []
-        nights = new_labels_by_night(self.labels, self._learned(production), self.evidence.days)
+        turns = [each.time for each in self.journal.entries() if isinstance(each.move, Registered | Refused)]
+        nights = new_labels_by_night(self.labels, self._learned(production), self.evidence.times, turns)
         if not nights:
             return []
         shadow = [] if self.state.shadow is None else [self.state.version(self.state.shadow)]
@@ -411,7 +396,7 @@ class _OneTurn:
         found = [each.found for each in nights]
         move = Refused(
             labels=self.labels.digest,
-            days=tuple(each.day for each in nights),
+            days=tuple(dict.fromkeys(each.day for each in nights)),
             images=sum(each.labels for each in found),
             agreeing=sum(each.agreeing for each in found),
             expected=sum(each.expected for each in found),
@@ -433,6 +418,7 @@ class _OneTurn:
         digest = self.labels.put(self.work.store, self.journal.folder)
         production = self.state.production
         version = version_of(self.work, classifier, twin, number=number, labels=digest, parent=production)
+        self.lease.check()  # Without it, what was found might be pruned at this moment.
         self._append(Registered(version=version), Decision("train", self._changes(version)))
 
     def _changes(self, version: Version) -> str:
@@ -455,20 +441,20 @@ class _OneTurn:
         number = move.version.number if isinstance(move, Registered) else getattr(move, "version", None)
         if isinstance(move, RolledBack):
             number = move.former
-        if isinstance(move, Compared) and (not move.evidence.images or self._last_comparison(move) == move):
+        if isinstance(move, Compared) and (not move.evidence.images or self._is_known(move)):
             if self.comparison is not None:
                 self.decisions.append((number, decision))
             return
         self.state = self.journal.append(move, by=self.by, why=decision.why, after=self.state)
         self.decisions.append((number, decision))
 
-    def _last_comparison(self, like: Compared) -> Compared | None:
-        """The last comparison of the same two versions."""
-        pair = (like.version, like.against)
-        moves = (entry.move for entry in reversed(self.journal.entries()))
-        return next(
-            (move for move in moves if isinstance(move, Compared) and (move.version, move.against) == pair), None
-        )
+    def _is_known(self, move: Compared) -> bool:
+        """Whether the last comparison with a version came to the same, so that no label came since."""
+        same = {move.version, *self.state.watched} if move.version in self.state.watched else {move.version}
+        moves = [found for each in self.journal.entries() if isinstance(found := each.move, Compared)]
+        compared = (each for each in reversed(moves) if each.against == move.against and each.version in same)
+        last = next(compared, None)
+        return last is not None and _counts_of(last.evidence) == _counts_of(move.evidence)
 
     def _relabel(self) -> FinishedClassification:
         """Classify the archive with production; again if a person moved it meanwhile."""
@@ -489,6 +475,10 @@ class _OneTurn:
         learned = self._learned(version).of_content
         digests = {} if self.work.support is None else self.work.support.digests
         return frozenset(image for image, digest in digests.items() if digest in learned)
+
+
+def _counts_of(evidence: Evidence) -> tuple[object, ...]:
+    return evidence.images, evidence.better, evidence.worse, evidence.basis
 
 
 def job_of_version(work: Classification, version: Version) -> Job:

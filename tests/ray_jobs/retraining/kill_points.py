@@ -28,7 +28,6 @@ class Prepared:
         scene: the turn.
         before: all objects of the output before it.
         expected: what an undisturbed one leaves.
-        settled: what it and one more leave, which may note a comparison: a turn that is killed late is one more.
         paths: of its storage writes.
     """
 
@@ -36,7 +35,6 @@ class Prepared:
     scene: Scene
     before: dict[str, bytes]
     expected: Left
-    settled: Left
     paths: tuple[str, ...]
 
     @classmethod
@@ -52,10 +50,7 @@ class Prepared:
         ended = run_whole(project.words(*scene.settings))
         assert ended.code == 0, ended.messages
         assert tuple(project.kinds()[len(kinds) :]) == scene.moves, project.kinds()
-        expected = project.left()
-        again = project.turn(*scene.settings)
-        assert again.code == 0, again.messages
-        return cls(project, scene, before, expected, project.left(), ended.paths)
+        return cls(project, scene, before, project.left(), ended.paths)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -84,10 +79,8 @@ class Prepared:
         return [f"killed {where}: {line}" for line in self.harm()]
 
     def harm(self) -> list[str]:
-        """Return in what the project differs from one with an undisturbed turn, or with it and one more."""
-        left = self.project.left()
-        found = list(differences(left, self.expected))
-        return found if any(differences(left, self.settled)) else []
+        """Return in what the project differs from one with an undisturbed turn."""
+        return list(differences(self.project.left(), self.expected))
 
     def respects_rollback(self, point: int) -> list[str]:
         """Let a person roll back before a write of the turn, and take another turn.

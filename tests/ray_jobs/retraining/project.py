@@ -167,7 +167,7 @@ class Project:
 
 def _is_private(path: str) -> bool:
     """Whether an object beside the journal has times or names of processes in it."""
-    return "/journal/" in path or "/lease/" in path
+    return any(folder in path for folder in ("/journal/", "/lease/", "/drift/references/"))
 
 
 def truth(images: Iterable[int]) -> dict[str, str]:

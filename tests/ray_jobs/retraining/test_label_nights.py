@@ -8,7 +8,7 @@ import pytest
 
 from ray_jobs.registry.learned_labels import LearnedLabels
 from ray_jobs.retraining.fresh_labels import ComparedVersion, ScoredLabel
-from ray_jobs.retraining.label_nights import check_nights, new_labels_by_night
+from ray_jobs.retraining.label_nights import EXAMPLES, NightKey, check_nights, new_labels_by_night
 
 
 def learned(labels: dict[str, str], classes: str = "ab") -> LearnedLabels:
@@ -26,52 +26,61 @@ def many(first: int, count: int, label: str) -> dict[str, str]:
     return {f"{number:03}": label for number in range(first, first + count)}
 
 
-def test_new_labels_are_told_by_the_day_on_which_they_came() -> None:
+def night(number: int) -> NightKey:
+    return NightKey("2026-11-30", number)
+
+
+def test_new_labels_are_told_by_day_and_by_the_turns_between_them() -> None:
     production, now = learned({"1": "a", "2": "a"}), learned({"1": "a", "2": "b", "3": "b", "4": "b", "5": "a"})
-    days = {"1": "2026-11-29", "2": "2026-11-30", "3": "2026-11-28", "4": "2026-11-30"}
-    assert new_labels_by_night(now, production, days) == {
-        "2026-11-28": {"3": "b"},
-        "2026-11-30": {"2": "b", "4": "b"},
-        "examples": {"5": "a"},
+    times = {"1": "2026-11-29T01", "2": "2026-11-30T03", "3": "2026-11-28T09", "4": "2026-11-30T01"}
+    assert new_labels_by_night(now, production, times) == {
+        ("2026-11-28", 0): {"3": "b"},
+        ("2026-11-30", 0): {"2": "b", "4": "b"},
+        ("examples", 0): {"5": "a"},
     }
-    assert new_labels_by_night(production, production, days) == {}
+    turns = ["2026-11-29T02", "2026-11-30T02"]
+    assert list(new_labels_by_night(now, production, times, turns)) == [
+        ("2026-11-28", 0),
+        ("2026-11-30", 1),
+        ("2026-11-30", 2),
+        ("examples", 0),
+    ]
+    assert new_labels_by_night(production, production, times) == {}
 
 
 def test_renamed_classes_and_images_of_two_classes_are_not_new() -> None:
     production = learned({"1": "a", "2": "a", "3": "b"})
     now = LearnedLabels(("c", "b"), {"1": ("c",), "2": ("c",), "3": ("c",), "4": ("b",), "5": ("b", "c")})
-    assert new_labels_by_night(now, production, {}) == {"examples": {"3": "c", "4": "b"}}  # Class a is c now.
+    assert new_labels_by_night(now, production, {}) == {(EXAMPLES, 0): {"3": "c", "4": "b"}}  # Class a is c now.
 
 
-def refused(
-    nights: dict[str, dict[str, str]], *versions: ComparedVersion, corrected: frozenset[str] = frozenset()
-) -> list[str]:
-    return [each.day for each in check_nights(nights, [(version, None) for version in versions], corrected)]
+def refused(labels: dict[str, str], *versions: ComparedVersion, corrected: frozenset[str] = frozenset()) -> list[str]:
+    return [each.day for each in check_nights({night(1): labels}, [(version, None) for version in versions], corrected)]
 
 
 def test_a_bad_night_is_refused_beside_many_good_ones() -> None:
     bad, good = many(0, 20, "b"), many(100, 200, "a")
     production = version(dict.fromkeys([*bad, *good], "a"))
-    (night,) = check_nights({"1": good, "2": bad, "3": good}, [(production, None)], ())
-    assert (night.day, night.labels, night.found.classes) == ("2", bad, ("b",))
-    assert (night.found.agreeing, night.found.labels) == (0, 20)
-    assert refused({"1": good | many(0, 4, "b")}, production) == []
+    (found,) = check_nights({night(1): good, night(2): bad, night(3): good}, [(production, None)], ())
+    assert (found.day, found.labels, found.found.classes) == ("2026-11-30", bad, ("b",))
+    assert (found.found.agreeing, found.found.labels) == (0, 20)
+    assert refused(good | many(0, 4, "b"), production) == []
 
 
 def test_labels_that_one_of_the_versions_agrees_with_are_not_refused() -> None:
     labels = many(0, 20, "b")
     wrong, right = version(dict.fromkeys(labels, "a")), version(dict.fromkeys(labels, "b"))
-    assert refused({"1": labels}, wrong, wrong) == ["1"]
-    assert refused({"1": labels}, wrong, right) == []  # It is production that is bad, and not the labels.
-    assert refused({"1": labels}) == []
+    assert refused(labels, wrong, wrong) == ["2026-11-30"]
+    assert refused(labels, wrong, right) == []  # It is production that is bad, and not the labels.
+    assert refused(labels) == []
 
 
 def test_labels_of_unknown_classes_corrections_and_images_without_a_score_say_nothing() -> None:
     bad = many(0, 20, "b")
-    assert refused({"1": bad}, version(dict.fromkeys(bad, "a"), classes="a")) == []
-    assert refused({"1": bad}, version(dict.fromkeys(bad, "a")), corrected=frozenset(bad)) == []
-    assert refused({"1": bad}, version(dict.fromkeys(bad, "a"), score=nan)) == []
-    assert refused({"1": bad}, version({})) == []
+    assert refused(bad, version(dict.fromkeys(bad, "a"), classes="a")) == []
+    assert refused(bad, version(dict.fromkeys(bad, "a")), corrected=frozenset(bad)) == []
+    assert refused(bad, version(dict.fromkeys(bad, "a"), score=nan)) == []
+    assert refused(bad, version({})) == []
 
 
 @pytest.mark.parametrize(("predicted", "count"), [("a", 1), ("b", 0)])
@@ -79,5 +88,5 @@ def test_relabelled_images_are_looked_at_by_the_twin_that_did_not_learn_from_the
     labels = many(0, 20, "b")  # Production learned "a" for all of them, and would repeat it.
     production = version(dict.fromkeys(labels, "a"), learned=frozenset(labels))
     twin = version(dict.fromkeys(labels, predicted), learned=frozenset(many(0, 5, "")))
-    assert len(check_nights({"1": labels}, [(production, twin)], ())) == count
-    assert check_nights({"1": labels}, [(production, None)], ()) == []
+    assert len(check_nights({night(1): labels}, [(production, twin)], ())) == count
+    assert check_nights({night(1): labels}, [(production, None)], ()) == []
