@@ -249,7 +249,7 @@ def prune(
     output: Output,
     keep: Annotated[int, typer.Option(min=1, help="Versions that were in production to keep.")] = 5,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and change nothing.")] = False,
-    why: Why = "no longer needed",
+    why: Annotated[str, typer.Option(help="Reason, for the journal.", metavar="TEXT")] = "no longer needed",
     job: Job = None,
     by: By = None,
 ) -> JsonResult:
