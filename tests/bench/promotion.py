@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.bench.result import Gate, Result
 from tests.fewshot.promotion.projects import not_worse, simulate, superior
+from tests.ray_jobs.retraining.nightly_promotions import promote_every_night
 
 EQUAL, WORSE, BETTER = "equal", "1 point worse", "2 points better"
 
@@ -55,6 +56,20 @@ def run(images: int, repeat: int) -> Result:
                 gates.append(Gate.at_least("a better one stays, %", 100 * (1 - found.rejected), 95))
             case _:
                 pass
+    for gain, labels in ((-0.03, 100), (-0.03, 20), (0.0, 100), (0.0, 20)):
+        taken = promote_every_night(gain=gain, labels=labels, projects=max(2, images // 10))
+        rows.append(
+            {
+                "policy": "watchful, promoted every night",
+                "gain, points": f"{100 * gain:+.0f}",
+                "labels a night": labels,
+                "promoted or kept %": 100 * (1 - taken.share),
+                "rejected %": 100 * taken.share,
+                "median night": _night(taken.night),
+            }
+        )
+        if (gain, labels) == (-0.03, 100):
+            gates.append(Gate.at_most("night on which a chain of worse ones goes", taken.night, 15))
     return Result("promotion", f"{images} simulated projects of 100 nights, disagreement 10 %", rows, gates)
 
 

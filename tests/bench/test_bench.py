@@ -305,7 +305,7 @@ def test_heavy_tailed_units_have_the_same_total():
 
 
 def test_the_promotion_benchmark_runs():
-    assert len(promotion.run(images=2, repeat=1).gates) == 5
+    assert len(promotion.run(images=2, repeat=1).gates) == 6
 
 
 def test_the_audit_benchmark_runs(monkeypatch):

@@ -16,6 +16,7 @@ from ray_jobs.retraining.turn import (
     decide_nights,
     decide_watch,
 )
+from tests.ray_jobs.retraining.nightly_promotions import promote_every_night
 
 STATE = RegistryState(candidates=1)
 
@@ -150,3 +151,11 @@ def test_refused_nights_are_told_with_their_classes() -> None:
     assert decision.why == (
         "production agrees with 5 of 30 new labels, and expected 28; look at the labels of amber, blue, cyan"
     )
+
+
+def test_a_harm_that_every_version_of_a_chain_does_is_found_and_equal_ones_stay() -> None:
+    worse = promote_every_night(gain=-0.06, labels=100, projects=20, nights=15)
+    assert worse.share >= 0.9
+    assert worse.night <= 6
+    equal = promote_every_night(gain=0.0, labels=100, projects=20, nights=15)
+    assert equal.share <= 0.15
