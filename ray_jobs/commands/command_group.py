@@ -65,7 +65,8 @@ class CommandGroup:
 
         The function returns the result and shows it to people on stderr. The JSON goes to stdout unless that is a
         terminal. The exit code is 1 if the result says that the work is not `complete`, or `too_many_unreadable`, and
-        3 if it `fails` on an alarm. A command that can also write text returns that as it is, for stdout.
+        3 if it `fails` on an alarm, or labels were `refused`. A command that can also write text returns that as it
+        is, for stdout.
 
         Args:
             example: command line that ends the help text.
@@ -169,7 +170,8 @@ def _exit(problems: Sequence[str], code: int) -> None:
 
 def _exit_code(result: JsonResult) -> int:
     failed = not result.get("complete", True) or result.get("too_many_unreadable", False)
-    return SOME_FAILED if failed else ALARM if result.get("fails", False) else DONE
+    needs_people = result.get("fails", False) or result.get("refused", False)
+    return SOME_FAILED if failed else ALARM if needs_people else DONE
 
 
 def _plain_flags(params: list[Any]) -> list[Any]:

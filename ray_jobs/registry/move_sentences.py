@@ -28,9 +28,10 @@ def move_sentence(move: Move) -> str:
     """Return what was done, such as "version 3 was promoted by hand, in place of version 2"."""
     how = " by hand" if is_by_hand(move) else ""
     match move:
-        case Registered(version=version):
+        case Registered(version=version, is_accepted=is_accepted):
+            accepted = ", with labels that a person accepted" if is_accepted else ""
             beside = "" if version.parent is None else f", beside version {version.parent} in production"
-            return f"version {version.number} was trained{beside}"
+            return f"version {version.number} was trained{beside}{accepted}"
         case Refused(days=days, images=images, agreeing=agreeing, expected=expected, classes=classes):
             counts = f"production agrees with {agreeing:,} of {images:,}, and expected {expected:,.0f}"
             return f"new labels ({', '.join(days)}) were refused: {counts}; look at {', '.join(classes)}"
@@ -55,7 +56,7 @@ def evidence_sentence(evidence: Evidence) -> str:
     """Return what a decision about the newer version rests on: counts and, where a bet decides, the odds."""
     counts = f"{evidence.better:,} better, {evidence.worse:,} worse of {evidence.images:,} {IMAGES[evidence.basis]}"
     if evidence.basis == "held-back examples":
-        return f"{counts}; a sign test decides"
+        return counts
     newer, older, needed = map(factor, (evidence.log_evidence, evidence.log_harm, evidence.log_needed))
     return f"{counts}; odds for it {newer}, against it {older}; {needed} decides"
 

@@ -64,7 +64,8 @@ class Evidence(JsonValue):
         log_evidence: natural logarithm of the evidence for the newer one.
         log_harm: natural logarithm of the evidence for the older one.
         log_needed: what either must reach.
-        basis: the images that both were compared on. On held-back examples a sign test decides, and no evidence.
+        basis: the images that both were compared on. On held-back examples a sign test decides about a version that
+            need not wait, and no evidence.
 
     Raises:
         ValueError: a logarithm is not finite, which JSON does not have.
@@ -86,10 +87,16 @@ class Evidence(JsonValue):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered(JsonValue):
-    """A version was trained. It is the candidate from now on; an earlier one that was not decided about is dropped."""
+    """A version was trained. It is the candidate from now on; an earlier one that was not decided about is dropped.
+
+    Attributes:
+        version: that one.
+        is_accepted: whether a person accepted its labels, so that none of them is refused later.
+    """
 
     kind: Literal["registered"] = "registered"
     version: Version
+    is_accepted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,10 +69,10 @@ class RegistryState:
     def version_of(self, settings: str, labels: str) -> Version | None:
         """Return the version that makes it needless to train with these settings on these labels; None if none does.
 
-        It is the one in production, the candidate, the newest one or a rejected one. An older version says nothing: if
-        labels were undone, what it was compared with is no longer production.
+        It is the one in production, the candidate or a rejected one. Another version says nothing: if labels were
+        undone, what it was compared with is no longer production.
         """
-        current = {self.production, self.candidate, len(self.versions), *self.rejected} - self.pruned
+        current = {self.production, self.candidate, *self.rejected} - self.pruned
         found = [each for each in self.versions.values() if (each.settings, each.labels) == (settings, labels)]
         return next((each for each in reversed(found) if each.number in current), None)
 
@@ -113,19 +113,23 @@ class RegistryState:
             case RolledBack(version=number, former=former):
                 self._check_move(number, former)
                 before, undone = self._watched_until(number)
+                newer = {each for each in self.productions if each > number}
+                newer = {each for each in self.productions if each > number}
                 return replace(
                     moved._with_production(number),
-                    rejected=(self.rejected - {number}) | {former, *undone},
+                    rejected=(self.rejected | {former, *undone, *newer}) - {number},
                     fell_back=True,
                     shadow=self.shadow if before else None,
                     watched=before,
                 )
-            case Rejected(version=number):
+            case Rejected(version=number, evidence=evidence, is_forced=is_forced):
                 self.version(number)
                 if number == self.production:
                     raise JobError([f"version {number} is in production and cannot be rejected; roll back instead"])
                 candidate = None if number == self.candidate else self.candidate
-                return replace(moved, candidate=candidate, rejected=self.rejected | {number})
+                is_decided = evidence is not None or is_forced  # Or else it is of no use now, and may come again.
+                rejected = self.rejected | {number} if is_decided else self.rejected
+                return replace(moved, candidate=candidate, rejected=rejected)
             case Confirmed(version=number):
                 if number not in self.watched:
                     raise JobError([f"version {number} is not watched"])

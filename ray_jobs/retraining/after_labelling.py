@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import logging
 
-from cluster.errors import ClusterError
 from cluster.secrets import redacted
 from ray_jobs.churn import ensure_churn
 from ray_jobs.churn.churn_report import churn_page
 from ray_jobs.classification.classify import FinishedClassification
 from ray_jobs.console.progress import Reporter
 from ray_jobs.drift import keep_reference
-from ray_jobs.errors import JobError
 from ray_jobs.registry.journal import Journal
 from ray_jobs.results.churn_result import Churn
 from ray_jobs.results.registry_results import ChurnSummary
@@ -24,13 +22,16 @@ from ray_jobs.suggestion.embedded_run import EmbeddedRun
 logger = logging.getLogger(__name__)
 
 
-def look_back(journal: Journal, finished: FinishedClassification, reporter: Reporter) -> ChurnSummary | None:
+def look_back(
+    journal: Journal, finished: FinishedClassification, reporter: Reporter, production: int
+) -> ChurnSummary | None:
     """Keep a reference for drift, unless production has one, and compare the labels with those of the version before.
 
     Args:
         journal: of the registry.
         finished: the classification by the version in production.
         reporter: shows the progress.
+        production: number of that version.
 
     Returns:
         what changed; None where there is nothing to compare with.
@@ -38,18 +39,19 @@ def look_back(journal: Journal, finished: FinishedClassification, reporter: Repo
     if not finished.metrics.complete:
         return None
     with reporter.waiting("keeping a sample of the archive, to see drift"):
-        _keep_reference(journal, finished)
+        _keep_reference(journal, finished, production)
     with reporter.waiting("comparing the labels with those before"):
         churn = ensure_churn(journal, finished.run)
     return None if churn is None else _summary(churn, finished)
 
 
-def _keep_reference(journal: Journal, finished: FinishedClassification) -> None:
+def _keep_reference(journal: Journal, finished: FinishedClassification, production: int) -> None:
     try:
         embedded = EmbeddedRun.open(finished.run.url, journal.store.storage)
-        keep_reference(embedded, version=journal.state().production)
-    except (JobError, ClusterError, OSError) as error:
-        logger.warning("no reference for drift run=%s error=%s", finished.run.name, redacted(str(error)))
+        keep_reference(embedded, version=production)
+    except Exception as error:  # the boundary between the turn and what is only looked at
+        reason, is_debugging = redacted(f"{type(error).__name__}: {error}"), logger.isEnabledFor(logging.DEBUG)
+        logger.warning("no drift reference run=%s error=%s", finished.run.name, reason, exc_info=is_debugging)
 
 
 def _summary(churn: Churn, finished: FinishedClassification) -> ChurnSummary:

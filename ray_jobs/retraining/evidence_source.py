@@ -46,6 +46,11 @@ class EvidenceSource:
         return frozenset(content for content, event in self._events.items() if event.reason == "correction")
 
     @cached_property
+    def chosen(self) -> frozenset[str]:
+        """The contents of labelled images that were chosen by predictions, so that they are no evidence."""
+        return frozenset(self._events.keys() - {label.content for label in self.labels})
+
+    @cached_property
     def times(self) -> dict[str, str]:
         """When each content got its label, UTC."""
         return {content: event.time for content, event in self._events.items()}

@@ -83,6 +83,21 @@ def new_labels_by_night(
     return dict(sorted(nights.items()))
 
 
+def without_accepted(
+    nights: Mapping[NightKey, Mapping[str, str]], accepted: Sequence[LearnedLabels]
+) -> dict[NightKey, dict[str, str]]:
+    """Leave out labels that a person accepted, and nights without any other."""
+    found = {
+        key: {
+            content: label
+            for content, label in labels.items()
+            if not any(each.of_content.get(content) == (label,) for each in accepted)
+        }
+        for key, labels in nights.items()
+    }
+    return {key: labels for key, labels in found.items() if labels}
+
+
 def check_nights(
     nights: Mapping[NightKey, Mapping[str, str]],
     versions: Sequence[tuple[ComparedVersion, ComparedVersion | None]],

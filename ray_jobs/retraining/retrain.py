@@ -37,7 +37,7 @@ from ray_jobs.results.registry_results import ChurnSummary, Outlook, RetrainResu
 from ray_jobs.retraining.after_labelling import look_back
 from ray_jobs.retraining.evidence_source import EvidenceSource
 from ray_jobs.retraining.fresh_labels import ComparedVersion, FreshLabel, LabelComparison, compare, fresh_for
-from ray_jobs.retraining.label_nights import Night, check_nights, new_labels_by_night
+from ray_jobs.retraining.label_nights import Night, check_nights, new_labels_by_night, without_accepted
 from ray_jobs.retraining.turn import (
     Decision,
     Rules,
@@ -189,7 +189,7 @@ class _OneTurn:
             self._train()
             self._decide_candidate()
         finished = self._relabel()
-        churn = look_back(self.journal, finished, self.reporter)
+        churn = look_back(self.journal, finished, self.reporter, self.state.production or 0)
         refused = bool(self._refused)
         return Turn(tuple(self.decisions), self.trained, self.state, finished, self.comparison, refused, churn)
 
@@ -239,6 +239,7 @@ class _OneTurn:
             return []
         turns = [each.time for each in self.journal.entries() if isinstance(each.move, Registered | Refused)]
         nights = new_labels_by_night(self.labels, self._learned(production), self.evidence.times, turns)
+        nights = without_accepted(nights, self._accepted())
         if not nights:
             return []
         shadow = [] if self.state.shadow is None else [self.state.version(self.state.shadow)]
@@ -251,6 +252,11 @@ class _OneTurn:
             for each in (production, *shadow)
         ]
         return check_nights(nights, versions, self.evidence.corrections)
+
+    def _accepted(self) -> list[LearnedLabels]:
+        """Labels that a person accepted, by the versions that learned from them."""
+        moves = [found for each in self.journal.entries() if isinstance(found := each.move, Registered)]
+        return [self._learned(move.version) for move in moves if move.is_accepted]
 
     def _fresh_labels(self) -> list[FreshLabel]:
         """Labels that may be evidence; those of refused nights are none."""
@@ -273,11 +279,12 @@ class _OneTurn:
         state, production = self.state, self._production
         if state.shadow is None or production is None:
             return
-        learned = self._learned(production).of_content
-        if all(label.content in learned for label in self.evidence.labels) and len(state.watched) == 1:
+        oldest = state.version(state.watched[0]) if len(state.watched) > 1 else production
+        if all(label.content in self._learned(oldest).of_content for label in self.evidence.labels):
             return  # No label came later, and no model need be loaded to know it.
-        chain = [self._compared(number) for number in state.watched]
-        former, labels = (state.shadow, *state.watched)[-2], self._fresh_labels()
+        labels = self._fresh_labels()
+        chain = self._chain(labels)
+        former = (state.shadow, *state.watched)[-2]
         own = compare(labels, chain[-1:], self._compared(former))
         whole = None if len(chain) == 1 else compare(labels, chain, self._compared(state.shadow))
         decision, of_chain = decide_watch(own, whole, self.rules)
@@ -294,6 +301,24 @@ class _OneTurn:
                 if each is not None:
                     evidence = evidence_of(each)
                     self._append(Compared(version=production.number, against=against, evidence=evidence), each)
+
+    def _chain(self, labels: list[FreshLabel]) -> list[ComparedVersion]:
+        """The watched versions; only those to which labels came predict anything."""
+        versions = [self.state.version(number) for number in self.state.watched]
+        learned = [self._learned(version).of_content.keys() for version in versions]
+        came = {
+            next((at for at in reversed(range(len(versions))) if label.content not in learned[at]), None)
+            for label in labels
+        }
+        return [
+            self._compared(version.number) if at in came else ComparedVersion(self._names_of(version), learned[at], {})
+            for at, version in enumerate(versions)
+        ]
+
+    def _names_of(self, version: Version) -> frozenset[str]:
+        """The present names of the classes of a version."""
+        renamed = dict(diff_labels(self._learned(version), self.labels).renamed)
+        return frozenset(renamed.get(name, name) for name in version.classes)
 
     def _roll_back(self, to: int, decision: Decision) -> None:
         if self.state.production is None:
@@ -349,11 +374,11 @@ class _OneTurn:
             if compared.labels:
                 return decide_frozen(compared, self.state, self.rules)
             new_classes = ()
-        learned = self._learned(candidate)
+        learned, chosen = self._learned(candidate), self.evidence.chosen
         examples = [
             FreshLabel(content, names[0])
             for content, names in sorted(self.labels.of_content.items())
-            if len(names) == 1 and is_held_back(content) and content in learned.of_content
+            if len(names) == 1 and is_held_back(content) and content in learned.of_content and content not in chosen
         ]
         twins = [self._compared(each.number, twin=True) for each in (candidate, production)]
         return decide_by_held_back(compare(examples, twins[:1], twins[1]), self.state, self.rules, new_classes)
@@ -375,12 +400,19 @@ class _OneTurn:
         if refused := self._refused:
             self._refuse(refused)
             return False
-        if (known := state.version_of(self.settings, self.labels.digest)) is not None:
+        known = state.version_of(self.settings, self.labels.digest)
+        if known is not None and not self._renews(known):
             return self.acceptance == "force" and known.number not in (state.production, state.candidate)
         if state.candidate is None or self.acceptance == "force":
             return True
         diff = diff_labels(self._learned(state.version(state.candidate)), self.labels)
         return bool(diff.new_classes) or not self._is_compared(state.candidate)
+
+    def _renews(self, known: Version) -> bool:
+        """Whether a new sample of the archive is asked for, and a version learned from another one."""
+        sample = self.work.sample
+        is_asked = self.work.job.classifier.archive_sample == "renew"
+        return is_asked and sample is not None and sample.name != known.archive_sample
 
     def _is_compared(self, candidate: int) -> bool:
         """Whether any label is evidence about a candidate: without one it need not be kept for more of them."""
@@ -419,7 +451,8 @@ class _OneTurn:
         production = self.state.production
         version = version_of(self.work, classifier, twin, number=number, labels=digest, parent=production)
         self.lease.check()  # Without it, what was found might be pruned at this moment.
-        self._append(Registered(version=version), Decision("train", self._changes(version)))
+        is_accepted = self.acceptance != "gate"
+        self._append(Registered(version=version, is_accepted=is_accepted), Decision("train", self._changes(version)))
 
     def _changes(self, version: Version) -> str:
         """What changed since the version in production, in a sentence."""

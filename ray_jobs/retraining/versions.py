@@ -30,12 +30,11 @@ def labels_of(examples: Examples) -> LearnedLabels:
 def settings_of(work: Classification) -> str:
     """Return the fingerprint of everything but the labels that decides about the classifier of a job.
 
-    Files that were moved or renamed change nothing in it, and neither does an archive that grows, unless its sample is
-    to be renewed.
+    Files that were moved or renamed change nothing in it, and neither does an archive that grows, of which there is
+    another sample.
     """
-    trained = {name: value for name, value in work.training.identity.to_json().items() if name != "support"}
-    if work.job.classifier.archive_sample != "renew":
-        trained.pop("archive_sample", None)
+    left_out = ("support", "archive_sample")
+    trained = {name: value for name, value in work.training.identity.to_json().items() if name not in left_out}
     return fingerprint([trained, work.job.views])
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from fewshot.promotion import check_new_labels, guard_class, labels_needed, log_evidence_of_counts, log_needed
+from fewshot.promotion.new_labels import EXACT, _probability_of_at_most
 from tests.fewshot.promotion.projects import simulate, superior
 
 
@@ -103,3 +105,23 @@ def test_few_labels_and_none_are_no_reason_to_wait() -> None:
     assert not check_new_labels([], [], np.zeros(0)).is_suspicious
     with pytest.raises(ValueError, match="as many labels as predictions"):
         check_new_labels(["a"], [], np.zeros(0))
+
+
+@pytest.mark.parametrize("labels", [1, 2, 6, 10, 20])
+@pytest.mark.parametrize("score", [0.7, 0.91, 0.97, 0.99])
+def test_right_labels_are_seldom_refused_however_few_they_are(labels: int, score: float) -> None:
+    refused = 0.0
+    for agreeing in range(labels + 1):
+        predicted = ["a"] * agreeing + ["b"] * (labels - agreeing)
+        if check_new_labels(["a"] * labels, predicted, np.full(labels, score)).is_suspicious:
+            refused += binom.pmf(agreeing, labels, score)
+    assert refused <= 1e-3
+
+
+def test_the_probability_of_many_labels_is_that_of_the_sum_of_their_chances() -> None:
+    scores = np.full(EXACT + 1, 0.8)
+    for agreeing in (1540, 1580, 1600, 1640):
+        assert _probability_of_at_most(agreeing, scores) == pytest.approx(
+            binom.cdf(agreeing, EXACT + 1, 0.8), abs=0.005
+        )
+        assert _probability_of_at_most(agreeing, scores[:EXACT]) == pytest.approx(binom.cdf(agreeing, EXACT, 0.8))

@@ -80,5 +80,5 @@ def with_classifiers(journal: Journal) -> Journal:
             move = Promoted(version=number, former=state.production)
             state = journal.append(move, by="cron", why="no harm", after=state)
         if number == 3:
-            state = journal.append(Rejected(version=3), by="cron", why="worse", after=state)
+            state = journal.append(Rejected(version=3, evidence=EVIDENCE), by="cron", why="worse", after=state)
     return journal

@@ -37,7 +37,7 @@ def test_a_registered_version_is_the_candidate_until_it_is_decided_about() -> No
     assert after(*SECOND).production == 1
     assert after(*SECOND, Compared(version=2, against=1, evidence=EVIDENCE)).candidate == 2
     assert after(*SECOND, Rejected(version=2)).candidate is None
-    assert after(*SECOND, Rejected(version=2)).rejected == {2}
+    assert after(*SECOND, Rejected(version=2, evidence=EVIDENCE)).rejected == {2}
     promoted = after(*SECOND, Promoted(version=2, former=1, evidence=EVIDENCE))
     assert (promoted.candidate, promoted.production, promoted.former) == (None, 2, 1)
 
@@ -168,7 +168,7 @@ def test_after_a_rollback_the_next_version_must_show_that_it_may_go() -> None:
         assert not back.after(Registered(version=version(3))).after(Promoted(version=3, former=1)).fell_back
 
 
-def test_nothing_is_trained_for_labels_of_production_the_candidate_the_newest_or_a_rejected_version() -> None:
+def test_nothing_is_trained_for_labels_of_production_the_candidate_or_a_rejected_version() -> None:
     state = after(*night(1), *night(2), *night(3))
     known = version(1).settings
 
@@ -180,12 +180,29 @@ def test_nothing_is_trained_for_labels_of_production_the_candidate_the_newest_or
     assert state.version_of("other settings", f"{3:016x}") is None
     back = state.after(RolledBack(version=1, former=3))
     assert [found(labels, back) for labels in (1, 2, 3, 4)] == [1, 2, 3, None]
-    rejected = back.after(Registered(version=version(4, labels=f"{4:016x}"))).after(Rejected(version=4))
+    waiting = back.after(Registered(version=version(4, labels=f"{4:016x}")))
+    assert found(4, waiting) == 4
+    rejected = waiting.after(Rejected(version=4, evidence=EVIDENCE))
     assert [found(labels, rejected) for labels in (1, 2, 3, 4)] == [1, 2, 3, 4]
-    pruned = rejected.after(Pruned(versions=(4,)))
-    assert found(4, pruned) is None
+    assert found(4, waiting.after(Rejected(version=4, is_forced=True))) == 4
+    assert found(4, waiting.after(Rejected(version=4))) is None  # It was of no use any more, and may be again.
+    assert found(4, rejected.after(Pruned(versions=(4,)))) is None
     with pytest.raises(JobError, match="it has none"):
         RegistryState().version(1)
+
+
+def test_a_rollback_never_leads_to_a_later_version() -> None:
+    state = after(*night(1), *night(2), *night(3))
+    assert state.after(RolledBack(version=1, former=3)).former is None
+    unwatched = after(
+        *(
+            move
+            for number in (1, 2, 3)
+            for move in (night(number)[0], Promoted(version=number, former=number - 1 or None))
+        )
+    )
+    assert unwatched.former == 2
+    assert unwatched.after(RolledBack(version=1, former=3)).former is None
 
 
 def test_refused_labels_are_known_until_a_version_is_registered() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from ray_jobs.registry.learned_labels import LearnedLabels
 from ray_jobs.retraining.fresh_labels import ComparedVersion, ScoredLabel
-from ray_jobs.retraining.label_nights import EXAMPLES, NightKey, check_nights, new_labels_by_night
+from ray_jobs.retraining.label_nights import EXAMPLES, NightKey, check_nights, new_labels_by_night, without_accepted
 
 
 def learned(labels: dict[str, str], classes: str = "ab") -> LearnedLabels:
@@ -90,3 +90,10 @@ def test_relabelled_images_are_looked_at_by_the_twin_that_did_not_learn_from_the
     twin = version(dict.fromkeys(labels, predicted), learned=frozenset(many(0, 5, "")))
     assert len(check_nights({night(1): labels}, [(production, twin)], ())) == count
     assert check_nights({night(1): labels}, [(production, None)], ()) == []
+
+
+def test_accepted_labels_are_left_out_until_they_change() -> None:
+    labels = {night(1): {"1": "a", "2": "b"}, night(2): {"3": "b"}}
+    accepted = [learned({"1": "a", "2": "a"}), learned({"3": "b"})]
+    assert without_accepted(labels, accepted) == {night(1): {"2": "b"}}
+    assert without_accepted(labels, []) == labels

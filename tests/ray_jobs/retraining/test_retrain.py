@@ -113,9 +113,34 @@ def test_refused_labels_can_be_accepted_and_a_version_promoted_by_force(place: P
     accepted = retrain(job, Reporter(), by="ann", acceptance="labels")
     assert (accepted.state.production, accepted.state.candidate, accepted.refused) == (1, 2, False)  # The gate decides.
     assert "labels were accepted" in accepted.decisions[0][1].why
+    assert not turn(place, "superior").refused  # They stay accepted.
     forced = retrain(job, Reporter(), by="ann", acceptance="force")
     assert (forced.state.production, forced.state.shadow, forced.refused) == (2, None, False)
     assert getattr(journal(place).entries()[-1].move, "is_forced", False)
+
+
+def test_refused_labels_end_the_command_with_a_code_of_its_own(place: Place) -> None:
+    turn(place)
+    label(place, range(40), {number: "cyan" for number in range(40) if number % 3 != 2 and number % 2})
+    refused = fewshot("retrain", place.job)
+    assert (refused.code, refused.result["refused"]) == (3, True)
+    assert "labels: refuse: production agrees with" in refused.messages
+    assert "fewshot retrain --accept-labels" in refused.messages
+
+
+def test_a_watch_of_many_versions_predicts_only_with_those_to_which_labels_came(place: Place) -> None:
+    turn(place)
+    for night in range(3):
+        label(place, range(6 * night, 6 * night + 6))
+        turn(place)
+    state = journal(place).state()
+    assert state.watched == (2, 3, 4)
+    label(place, range(30, 36))
+    after = turn(place)
+    assert after.state.watched == (2, 3, 4, 5)
+    moves = [entry.move for entry in journal(place).entries()]
+    found = [(move.version, move.against, move.evidence.images) for move in moves if move.kind == "compared"]
+    assert found[-2:] == [(4, 3, 6), (4, 1, 18)]
 
 
 def test_undone_labels_take_their_version_back(place: Place) -> None:
