@@ -105,7 +105,7 @@ def call_webhook(url: str, result: DriftResult) -> str:
     """Post a result as JSON. Whatever goes wrong is told, and loses nothing: the night is stored before.
 
     Args:
-        url: http or https; redirects are not followed.
+        url: http or https; redirects are not followed. It is called once, however often connecting to it is tried.
         result: what to send.
 
     Returns:
@@ -114,7 +114,10 @@ def call_webhook(url: str, result: DriftResult) -> str:
     import urllib3
 
     body = json.dumps(result.to_json()).encode()
-    retries = urllib3.Retry(ATTEMPTS - 1, redirect=False, backoff_factor=0.5, allowed_methods=None)
+    # A receiver that is slow to answer has got the alarm: only connecting is tried again.
+    retries = urllib3.Retry(
+        ATTEMPTS - 1, connect=ATTEMPTS - 1, read=0, status=0, redirect=False, other=0, backoff_factor=0.5
+    )
     try:
         with urllib3.PoolManager(timeout=urllib3.Timeout(TIMEOUT_S), retries=retries) as pool:
             answer = pool.request("POST", url, body=body, headers={"Content-Type": "application/json"})

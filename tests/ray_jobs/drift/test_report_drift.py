@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -32,14 +32,18 @@ def alarmed(tmp_path) -> tuple[Passes, EmbeddedRun]:
 
 
 @contextmanager
-def server(*statuses: int) -> Iterator[tuple[str, list[bytes]]]:
-    """A webhook that answers with these statuses, one after another, and what it got."""
+def server(*statuses: int, answers_at_once: bool = True) -> Iterator[tuple[str, list[bytes]]]:
+    """A webhook that answers with these statuses, one after another, at once or in the end, and what it got."""
     got: list[bytes] = []
+    ended = threading.Event()
     answers = iter(statuses)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             got.append(self.rfile.read(int(self.headers["Content-Length"])))
+            if not answers_at_once:
+                ended.wait()
+                return
             self.send_response(next(answers))
             self.send_header("Location", "/elsewhere")
             self.send_header("Content-Length", "0")
@@ -48,10 +52,11 @@ def server(*statuses: int) -> Iterator[tuple[str, list[bytes]]]:
         def log_message(self, *words: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         thread = threading.Thread(target=http.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{http.server_port}/alarm", got
+        ended.set()
         http.shutdown()
         thread.join()
 
@@ -101,6 +106,32 @@ def test_a_webhook_that_refuses_loses_nothing(alarmed, statuses) -> None:
     assert (result.alarm, result.fails) == (True, False)
     again = check_drift(run, version=3, rules=GENEROUS, clock=passes.clock)
     assert (again.did, again.night) == ("unchanged", check.night)
+
+
+def test_a_webhook_that_is_slow_to_answer_gets_an_alarm_once(alarmed, monkeypatch) -> None:
+    monkeypatch.setattr("ray_jobs.drift.report_drift.TIMEOUT_S", 0.3)
+    passes, run = alarmed
+    check = check_drift(run, version=3, rules=GENEROUS, clock=passes.clock)
+    result = report_check(check, run, fails=False)
+    with server(answers_at_once=False) as (url, got):
+        assert call_webhook(url, result).startswith("not sent: ")
+    assert len(got) == 1
+
+
+def test_connecting_to_a_webhook_is_tried_again(alarmed, monkeypatch) -> None:
+    import urllib3
+
+    tried = []
+
+    def refuse(self) -> None:
+        tried.append(self.host)
+        raise urllib3.exceptions.NewConnectionError(self, "refused")
+
+    monkeypatch.setattr("urllib3.connection.HTTPConnection.connect", refuse)
+    passes, run = alarmed
+    result = report_check(check_drift(run, version=3, rules=GENEROUS, clock=passes.clock), run, fails=False)
+    assert call_webhook("http://127.0.0.1:9/alarm", result) == "not sent: MaxRetryError"
+    assert len(tried) == 3
 
 
 def test_a_webhook_that_cannot_be_reached_is_told_without_its_url(alarmed, monkeypatch) -> None:
