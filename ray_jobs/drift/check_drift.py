@@ -59,8 +59,8 @@ class DriftCheck:
     Attributes:
         did: see `DriftOutcome`.
         reference: that images are compared with.
-        night: the last comparison with it; None before the first.
-        came: number of contents that came since that.
+        night: the comparison that was made, or that of the same contents before; None if there is neither.
+        came: number of contents that came since the last comparison.
     """
 
     did: DriftOutcome
@@ -70,7 +70,7 @@ class DriftCheck:
 
     @property
     def is_alarm(self) -> bool:
-        """Whether the last comparison is an alarm."""
+        """Whether the contents that are there are an alarm."""
         return self.night is not None and bool(self.night.alarms)
 
 
@@ -130,8 +130,9 @@ def check_drift(
 ) -> DriftCheck:
     """Compare what came since the reference of a version with it. Call it after each pass over the archive.
 
-    A pass that was compared is not compared again: its night is returned, as it is for a pass without new images. The
-    level of a night follows from the nights that are stored, see `fewshot.drift.alarm_budget`.
+    A pass that was compared is not compared again: its night is returned, as it is for a pass over the same contents.
+    Where nothing came and contents vanished, what is left is compared, so that an alarm ends when its cause is removed.
+    The level of a night follows from the nights that are stored, see `fewshot.drift.alarm_budget`.
 
     Args:
         embedded: a complete run of the job.
@@ -176,19 +177,18 @@ def _check(
     newcomers = Newcomers(joined(before, since), number)
     for images, features, hashes in _rows(embedded, _parts_of(embedded.store, reference.run)):
         newcomers.offer(images, features, hashes)
-    present = newcomers.sample()
-    if last is not None and not newcomers.came:
+    present, seen = newcomers.sample(), newcomers.seen()
+    if last is not None and not newcomers.came and len(seen) == last.since:
         return DriftCheck("unchanged", reference, last, 0)
     sizes = windows(present.nights.tolist())
     if not sizes or reference.images < LEAST:
-        return DriftCheck("waiting", reference, last, newcomers.came)
+        return DriftCheck("waiting", reference, None, newcomers.came)
     first = drift.references()[0].time
     time = later_than(nights[-1].time if nights else None, clock())
     level = next_level(spent_of(nights, first), years_between(first, time), alarms_a_year=rules.alarms_a_year)
     base = drift.read(reference.sample, DrawnSample)
     old, new = _samples(base, present)
     findings, unlike = compare(old, new, sizes, level=level, floors=rules.floors, seed=reference.number)
-    seen = newcomers.seen()
     night = DriftNight(
         number=number,
         time=time,

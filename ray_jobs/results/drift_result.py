@@ -10,8 +10,8 @@ from ray_jobs.results.json_format import JsonDocument, JsonValue
 StatisticName = Literal["features", "novel", "classes", "withheld"]
 """See `fewshot.drift.compare`."""
 DriftOutcome = Literal["reference", "waiting", "compared", "unchanged"]
-"""A reference was written, which later passes are compared with; too few images came since; they were compared; none
-came since the night that is shown."""
+"""A reference was written, which later passes are compared with; too few images came since; they were compared; they
+are the same as in the night that is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,11 +136,11 @@ class DriftResult(JsonDocument):
     Attributes:
         job: name of the job.
         did: see `DriftOutcome`.
-        alarm: whether the last night that was compared is an alarm.
+        alarm: whether the images that are there are an alarm.
         fails: whether the command ends with exit code 3.
         sentences: what was found, for people.
         reference: that images are compared with.
-        night: the last comparison with it; None before the first.
+        night: the comparison that was made, or that of the same images before; None if there is neither.
         page: URL of the page of that night; None if there is none.
         webhook: what became of the call: "sent", or the reason why not; None if there was none.
     """

@@ -82,8 +82,24 @@ def test_a_pass_is_compared_once_whatever_its_run(passes: Passes) -> None:
     again = check_drift(passes.write(images), version=1, clock=passes.clock)
     assert (first.did, again.did, again.night) == ("compared", "unchanged", first.night)
     fewer = check_drift(passes.write(dict(list(images.items())[:120])), version=1, clock=passes.clock)
-    assert (fewer.did, fewer.night) == ("unchanged", first.night)  # What vanishes is no new image.
+    assert (fewer.did, fewer.came, fewer.night) == ("waiting", 0, None)  # What vanishes is no new image.
     assert len(stored(passes).nights()) == 1
+
+
+def test_an_alarm_ends_when_the_strange_images_are_removed(passes: Passes) -> None:
+    keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    usual, strange = rows(60, 2), rows(60, 3, away=6.0)
+    passes.days(1)
+    dirty = passes.write({**OLD, **usual, **strange})
+    assert check_drift(dirty, version=1, rules=GENEROUS, clock=passes.clock).is_alarm
+    assert check_drift(dirty, version=1, rules=GENEROUS, clock=passes.clock).is_alarm
+    passes.days(1)
+    partly = passes.write({**OLD, **dict(list(strange.items())[:20])})
+    waiting = check_drift(partly, version=1, rules=GENEROUS, clock=passes.clock)
+    assert (waiting.did, waiting.came, waiting.is_alarm) == ("waiting", 0, False)
+    clean = check_drift(passes.write({**OLD, **usual}), version=1, rules=GENEROUS, clock=passes.clock)
+    assert clean.night is not None
+    assert (clean.did, clean.is_alarm, clean.night.came, clean.night.since) == ("compared", False, 0, 60)
 
 
 def test_moved_files_and_copies_are_not_new(passes: Passes) -> None:
