@@ -11,13 +11,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from cluster import Store
 from ray_jobs.drift import DriftRules, check_drift, keep_reference
 from ray_jobs.drift.drift_page import sentences_of
-from ray_jobs.drift.report_drift import call_webhook, report_check, webhook_url
+from ray_jobs.drift.report_drift import call_webhook, report_check, run_drift, webhook_url
 from ray_jobs.errors import JobError
+from ray_jobs.output.latest_runs import record_latest
+from ray_jobs.registry.journal import Journal
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
 from tests.ray_jobs.drift.passes import Passes, rows
 from tests.ray_jobs.place import Place, fewshot, picture, put
+from tests.ray_jobs.registry.registered import with_versions
+from tests.ray_jobs.written_run import WrittenRun
 
 GENEROUS = DriftRules(alarms_a_year=300.0)
 
@@ -151,6 +156,22 @@ def test_a_webhook_may_be_named_by_a_variable() -> None:
     for given, environment in (("$HOOK", {}), ("$HOOK", {"HOOK": "file:///etc"}), ("ftp://x", {})):
         with pytest.raises(JobError, match="expected a URL"):
             webhook_url(given, environment)
+
+
+def test_a_run_that_is_not_by_production_is_refused(tmp_path) -> None:
+    passes = Passes(tmp_path)
+    store, job = Store(str(tmp_path / "output")), WrittenRun(tmp_path).job
+    journal = Journal(store, "by-hand")
+    with_versions(journal, 2)
+    for classifier in (2, 1):
+        run = passes.write(rows(90, 1), classifier=classifier)
+        record_latest(store, "by-hand", "classification", run.run.folder)
+        if classifier == 1:
+            assert run_drift(job).reference.version == 1
+            continue
+        for accept in (False, True):
+            with pytest.raises(JobError, match=r"not by version 1, which is in production: run fewshot retrain"):
+                run_drift(job, accept=accept)
 
 
 @pytest.mark.slow
