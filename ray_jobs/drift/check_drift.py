@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cluster import Store
 from cluster.records.reading import ordered_map
-from fewshot.drift import LEAST, Finding, Floors, Sample, compare, next_level, windows
+from fewshot.drift import LEAST, Finding, Floors, Sample, Statistic, compare, next_level, windows
 from ray_jobs.drift.drift_store import Clock, DriftStore, spent_of, utc_now, years_between
 from ray_jobs.drift.newcomers import (
     DrawnImage,
@@ -37,6 +37,8 @@ SHOWN = 12
 SAME = 0.97
 """Cosine above which an image is not shown beside another one."""
 WITHHELD = ("abstained", "unknown")
+OF_PREDICTIONS: frozenset[Statistic] = frozenset({"classes", "withheld"})
+"""Statistics that compare predictions, so that both samples need the same classifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,8 @@ class DriftCheck:
     Attributes:
         did: see `DriftOutcome`.
         reference: that images are compared with.
-        night: the last comparison with it; None before the first.
-        came: number of contents that came since that.
+        night: the comparison that was made, or that of the same contents before; None if there is neither.
+        came: number of contents that came since the last comparison.
     """
 
     did: DriftOutcome
@@ -70,7 +72,7 @@ class DriftCheck:
 
     @property
     def is_alarm(self) -> bool:
-        """Whether the last comparison is an alarm."""
+        """Whether the contents that are there are an alarm."""
         return self.night is not None and bool(self.night.alarms)
 
 
@@ -82,7 +84,12 @@ def keep_reference(
     why: str = "promoted",
     clock: Clock = utc_now,
 ) -> DriftReference:
-    """Store the reference of a version: a sample of the archive as it is labelled now. Call it at promotion.
+    """Store the reference of a version. Call it at promotion.
+
+    The first reference takes the archive as it is for normal, and so does one with another backbone, or with `accept`.
+    Any other one carries on the contents of the reference before: what came meanwhile stays new, however often versions
+    are promoted. A promotion renews the predictions alone, by a sample of those contents as they are labelled now;
+    where fewer than `LEAST` of them are left, the sample before is carried on without predictions.
 
     It may be called again after a kill, or by two processes: a version has one reference, unless `accept` adds another.
 
@@ -101,23 +108,23 @@ def keep_reference(
         StorageError: storage does not respond.
     """
     drift = _drift_of(embedded)
-    kept: tuple[DrawnSample, KnownContents] | None = None
     for _ in count():
         known = drift.references()
         if not accept and (found := _reference_of(known, version)) is not None:
             return found
-        sample, contents = kept or _draw_reference(embedded)
-        kept = sample, contents
+        former = None if accept else _former_of(known, backbone_of(embedded))
+        images = _archive_of(embedded, drift) if former is None else _renewed(embedded, drift, former)
         reference = DriftReference(
             number=known[-1].number + 1 if known else 1,
             time=later_than(known[-1].time if known else None, clock()),
             version=version,
-            run=embedded.run.folder,
+            run=images.run,
             backbone=backbone_of(embedded),
-            images=len(sample),
-            contents=len(contents),
-            sample=drift.keep(sample),
-            known=drift.keep(contents),
+            classifier=images.classifier,
+            images=len(images.sample),
+            contents=images.contents,
+            sample=drift.keep(images.sample),
+            known=images.known,
             why=why,
         )
         if drift.append(reference):
@@ -130,8 +137,12 @@ def check_drift(
 ) -> DriftCheck:
     """Compare what came since the reference of a version with it. Call it after each pass over the archive.
 
-    A pass that was compared is not compared again: its night is returned, as it is for a pass without new images. The
-    level of a night follows from the nights that are stored, see `fewshot.drift.alarm_budget`.
+    A pass that was compared is not compared again: its night is returned, as it is for a pass over the same contents.
+    Where nothing came and contents vanished, what is left is compared, so that an alarm ends when its cause is removed.
+    The level of a night follows from the nights that are stored, see `fewshot.drift.alarm_budget`. `classes` and
+    `withheld` compare predictions, and are left out where those of the reference are by another classifier than those
+    of the run, or are not there. What they would have got of the level stays unspent, though the night counts as if it
+    had spent it: fewer false alarms than stated are to be expected, not more.
 
     Args:
         embedded: a complete run of the job.
@@ -167,8 +178,9 @@ def _check(
     embedded: EmbeddedRun, drift: DriftStore, reference: DriftReference, rules: DriftRules, clock: Clock
 ) -> DriftCheck | None:
     """Compare; None if another process wrote a night meanwhile."""
-    nights = drift.nights()
-    own = [night for night in nights if night.reference == reference.number]
+    references, nights = drift.references(), drift.nights()
+    lineage = {each.number for each in references if each.known == reference.known}
+    own = [night for night in nights if night.reference in lineage]
     last = own[-1] if own else None
     number = nights[-1].number + 1 if nights else 1
     before = drift.read(reference.known, KnownContents)
@@ -176,19 +188,20 @@ def _check(
     newcomers = Newcomers(joined(before, since), number)
     for images, features, hashes in _rows(embedded, _parts_of(embedded.store, reference.run)):
         newcomers.offer(images, features, hashes)
-    present = newcomers.sample()
-    if last is not None and not newcomers.came:
+    present, seen = newcomers.sample(), newcomers.seen()
+    if last is not None and not newcomers.came and len(seen) == last.since:
         return DriftCheck("unchanged", reference, last, 0)
     sizes = windows(present.nights.tolist())
     if not sizes or reference.images < LEAST:
-        return DriftCheck("waiting", reference, last, newcomers.came)
-    first = drift.references()[0].time
+        return DriftCheck("waiting", reference, None, newcomers.came)
+    first = references[0].time
     time = later_than(nights[-1].time if nights else None, clock())
     level = next_level(spent_of(nights, first), years_between(first, time), alarms_a_year=rules.alarms_a_year)
     base = drift.read(reference.sample, DrawnSample)
     old, new = _samples(base, present)
-    findings, unlike = compare(old, new, sizes, level=level, floors=rules.floors, seed=reference.number)
-    seen = newcomers.seen()
+    found, unlike = compare(old, new, sizes, level=level, floors=rules.floors, seed=reference.number)
+    is_comparable = reference.classifier is not None and reference.classifier == classifier_of(embedded)
+    findings = [each for each in found if is_comparable or each.statistic not in OF_PREDICTIONS]
     night = DriftNight(
         number=number,
         time=time,
@@ -209,6 +222,12 @@ def backbone_of(embedded: EmbeddedRun) -> str:
     return embedded.run.plan.features[0].split("/")[1]
 
 
+def classifier_of(embedded: EmbeddedRun) -> str | None:
+    """Return the folder of the classifier of a run in its output, or the URL of one elsewhere."""
+    folder = embedded.run.plan.classifier
+    return None if folder is None else folder.removeprefix(f"{embedded.store.root}/")
+
+
 def _drift_of(embedded: EmbeddedRun) -> DriftStore:
     if not embedded.run.is_complete:
         raise JobError([f"{embedded.run.url} is not complete; run the job again before its images are compared"])
@@ -220,12 +239,53 @@ def _reference_of(references: list[DriftReference], version: int | None) -> Drif
     return next((each for each in reversed(references) if each.version == version), None)
 
 
-def _draw_reference(embedded: EmbeddedRun) -> tuple[DrawnSample, KnownContents]:
+def _former_of(references: list[DriftReference], backbone: str) -> DriftReference | None:
+    """Return the newest reference of a backbone whose contents can be carried on: too few compare with nothing."""
+    found = (each for each in reversed(references) if each.backbone == backbone and each.images >= LEAST)
+    return next(found, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _ReferenceImages:
+    """The images of a reference.
+
+    Attributes:
+        sample: that is compared.
+        classifier: that its predictions are by; None if it has none.
+        run: whose parts of features have known contents only.
+        known: path of the list of contents.
+        contents: number of them.
+    """
+
+    sample: DrawnSample
+    classifier: str | None
+    run: str
+    known: str
+    contents: int
+
+
+def _archive_of(embedded: EmbeddedRun, drift: DriftStore) -> _ReferenceImages:
+    """Take the archive as it is for normal."""
     everything = Newcomers(KnownContents.lowest({}), 1)
     for images, features, hashes in _rows(embedded, frozenset()):
         everything.offer(images, features, hashes)
     seen = everything.seen()
-    return everything.sample(), KnownContents(seen.hashes, np.zeros_like(seen.nights), seen.bound)
+    known = drift.keep(KnownContents(seen.hashes, np.zeros_like(seen.nights), seen.bound))
+    return _ReferenceImages(everything.sample(), classifier_of(embedded), embedded.run.folder, known, len(seen))
+
+
+def _renewed(embedded: EmbeddedRun, drift: DriftStore, former: DriftReference) -> _ReferenceImages:
+    """Carry on the contents of the reference before, with present predictions as far as they are there."""
+    known, left = drift.read(former.known, KnownContents), Newcomers(KnownContents.lowest({}), 1)
+    for images, features, hashes in _rows(embedded, frozenset()):
+        rows = np.flatnonzero(known.were_there(hashes))
+        left.offer([images[row] for row in rows.tolist()], features[rows], hashes[rows])
+    sample, classifier = left.sample(), classifier_of(embedded)
+    if len(sample) < LEAST:
+        before = drift.read(former.sample, DrawnSample)
+        without = tuple(replace(image, label=None, status=None) for image in before.images)
+        sample, classifier = replace(before, images=without), None
+    return _ReferenceImages(sample, classifier, former.run, former.known, former.contents)
 
 
 def _parts_of(store: Store, run: str) -> frozenset[str]:

@@ -72,6 +72,10 @@ class KnownContents:
         place = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
         return np.where(self.hashes[place] == hashes, self.nights[place], otherwise).astype(np.int32)
 
+    def were_there(self, hashes: Hashes) -> NDArray[np.bool_]:
+        """Return [m] whether contents [m] are known to be in the reference; False above the bound."""
+        return (self.nights_of(hashes, 1) == 0) & (hashes <= np.uint64(self.bound))
+
     def to_bytes(self) -> bytes:
         """Return them as a Parquet object; equal contents give equal bytes."""
         columns = {"hash": pa.array(self.hashes, pa.uint64()), "night": pa.array(self.nights, pa.int32())}

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 
 from cluster.secrets import redacted
-from ray_jobs.drift.check_drift import DriftCheck, DriftRules, check_drift, keep_reference
+from ray_jobs.drift.check_drift import DriftCheck, DriftRules, check_drift, classifier_of, keep_reference
 from ray_jobs.drift.drift_page import sentences_of, write_page
 from ray_jobs.drift.drift_store import DriftStore
 from ray_jobs.errors import JobError
@@ -38,19 +38,29 @@ def run_drift(job: Job, *, accept: bool = False, webhook: str | None = None) -> 
         webhook: URL that gets alarms; None takes that of the job file.
 
     Raises:
-        JobError: no run is complete, another backbone embedded it, or something that is stored is damaged.
+        JobError: no run is complete, another backbone embedded it, the newest one is not by the version in production,
+            or something that is stored is damaged.
         StorageError: storage does not respond.
     """
     section = job.drift or DriftSection()
     url = webhook_url(webhook or section.webhook, os.environ)
     embedded = EmbeddedRun.open(job.job.output, job.storage.resolve(), job=job.job.name)
-    version = Journal(embedded.store, job.job.name).state().production
+    version = _production_of(embedded)
     if accept:
         reference = keep_reference(embedded, version=version, accept=True, why="accepted by hand")
         check = DriftCheck("reference", reference, None, 0)
     else:
         check = check_drift(embedded, version=version, rules=rules_of(job))
     return report_check(check, embedded, fails=section.on_alarm == "fail", webhook=url)
+
+
+def _production_of(embedded: EmbeddedRun) -> int | None:
+    """Return the number of the version in production, which has to have made the run; None without a registry."""
+    state = Journal(embedded.store, embedded.run.job).state()
+    if state.production is not None and state.version(state.production).folder != classifier_of(embedded):
+        problem = f"{embedded.run.url} is not by version {state.production}, which is in production"
+        raise JobError([f"{problem}: run fewshot retrain, or classify, first"])
+    return state.production
 
 
 def report_check(check: DriftCheck, embedded: EmbeddedRun, *, fails: bool, webhook: str | None = None) -> DriftResult:
@@ -105,7 +115,7 @@ def call_webhook(url: str, result: DriftResult) -> str:
     """Post a result as JSON. Whatever goes wrong is told, and loses nothing: the night is stored before.
 
     Args:
-        url: http or https; redirects are not followed.
+        url: http or https; redirects are not followed. It is called once, however often connecting to it is tried.
         result: what to send.
 
     Returns:
@@ -114,7 +124,10 @@ def call_webhook(url: str, result: DriftResult) -> str:
     import urllib3
 
     body = json.dumps(result.to_json()).encode()
-    retries = urllib3.Retry(ATTEMPTS - 1, redirect=False, backoff_factor=0.5, allowed_methods=None)
+    # A receiver that is slow to answer has got the alarm: only connecting is tried again.
+    retries = urllib3.Retry(
+        ATTEMPTS - 1, connect=ATTEMPTS - 1, read=0, status=0, redirect=False, other=0, backoff_factor=0.5
+    )
     try:
         with urllib3.PoolManager(timeout=urllib3.Timeout(TIMEOUT_S), retries=retries) as pool:
             answer = pool.request("POST", url, body=body, headers={"Content-Type": "application/json"})

@@ -10,8 +10,8 @@ from ray_jobs.results.json_format import JsonDocument, JsonValue
 StatisticName = Literal["features", "novel", "classes", "withheld"]
 """See `fewshot.drift.compare`."""
 DriftOutcome = Literal["reference", "waiting", "compared", "unchanged"]
-"""A reference was written, which later passes are compared with; too few images came since; they were compared; none
-came since the night that is shown."""
+"""A reference was written, which later passes are compared with; too few images came since; they were compared; they
+are the same as in the night that is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +22,11 @@ class DriftReference(JsonDocument):
         number: of the reference, from 1.
         time: when it was written.
         version: of the registry that was promoted; None for a job without a registry.
-        run: the run whose features and predictions it has, a path in the output.
+        run: the run whose contents are those that are known, a path in the output; that of the reference whose contents
+            it carries on.
         backbone: fingerprint of the backbone, as the folder of features has it.
+        classifier: that the predictions of the sample are by, its folder in the output or its URL; None for a sample
+            that is carried on without predictions.
         images: number of images of the sample.
         contents: number of different contents by which new images are told from old ones.
         sample: path of the sample in the output; contains the digest of its content.
@@ -37,6 +40,7 @@ class DriftReference(JsonDocument):
     version: int | None
     run: str
     backbone: str
+    classifier: str | None
     images: int
     contents: int
     sample: str
@@ -106,7 +110,8 @@ class DriftNight(JsonDocument):
         came: number of contents that came since the night before.
         since: number of contents of the run that came since the reference.
         seen: path of the list of these contents in the output, with the night in which each came.
-        level: of all findings together: what the night spends of the false alarms of a year.
+        level: what the night spends of the false alarms of a year: that of all findings together, and of those that
+            are left out because predictions are by different classifiers.
         findings: in order.
         unlike: the new images most unlike the reference, at most 12.
     """
@@ -136,11 +141,11 @@ class DriftResult(JsonDocument):
     Attributes:
         job: name of the job.
         did: see `DriftOutcome`.
-        alarm: whether the last night that was compared is an alarm.
+        alarm: whether the images that are there are an alarm.
         fails: whether the command ends with exit code 3.
         sentences: what was found, for people.
         reference: that images are compared with.
-        night: the last comparison with it; None before the first.
+        night: the comparison that was made, or that of the same images before; None if there is neither.
         page: URL of the page of that night; None if there is none.
         webhook: what became of the call: "sent", or the reason why not; None if there was none.
     """

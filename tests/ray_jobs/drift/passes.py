@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
+from ray_jobs.output.layout import PLAN
+from ray_jobs.output.runs import open_run
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
 from tests.ray_jobs.suggestion.embedded_output import write_embedded
 
@@ -37,8 +39,10 @@ class Passes:
     def days(self, count: float) -> None:
         self.now += timedelta(days=count)
 
-    def write(self, images: Mapping[str, list[float]], labels: Mapping[str, str] | None = None) -> EmbeddedRun:
-        """Write a complete run over an archive with these images; its folder is its own."""
+    def write(
+        self, images: Mapping[str, list[float]], labels: Mapping[str, str] | None = None, *, classifier: int = 1
+    ) -> EmbeddedRun:
+        """Write a complete run over an archive with these images; its folder is its own; classifiers have numbers."""
         shutil.rmtree(self.folder / "archive", ignore_errors=True)
         predictions = {image: ((labels or {}).get(image, "amber"), 0.9) for image in images}
         written = write_embedded(self.folder, images, predictions=predictions)
@@ -46,4 +50,7 @@ class Passes:
         name = f"pass-{len(self.runs) + 1}"
         (runs / "by-hand").rename(runs / name)
         self.runs.append(name)
-        return EmbeddedRun.open(written.store.url(f"runs/{name}"))
+        url, folder = written.store.url(f"runs/{name}"), written.store.url(f"classifiers/gda/{classifier:016x}")
+        plan = replace(open_run(url).plan, classifier=folder)
+        written.store.put(f"runs/{name}/{PLAN}", plan.to_bytes())
+        return EmbeddedRun.open(url)

@@ -13,7 +13,7 @@ import pytest
 
 from cluster import Store
 from cluster.errors import StorageError
-from fewshot.drift import Spent, next_level
+from fewshot.drift import LEAST, Spent, next_level
 from ray_jobs.drift import DriftRules, check_drift, keep_reference
 from ray_jobs.drift.drift_store import DriftStore
 from ray_jobs.drift.newcomers import DrawnImage, DrawnSample, KnownContents, Newcomers, content_hashes
@@ -42,7 +42,7 @@ def test_a_version_has_one_reference_however_often_it_is_kept(passes: Passes) ->
     later = passes.write({**OLD, **rows(60, 2)})
     assert keep_reference(later, version=1, clock=passes.clock) == reference
     other = keep_reference(later, version=2, clock=passes.clock)
-    assert (other.number, other.images) == (2, 150)
+    assert (other.number, other.images) == (2, 90)
     assert stored(passes).references() == [reference, other]
 
 
@@ -82,8 +82,24 @@ def test_a_pass_is_compared_once_whatever_its_run(passes: Passes) -> None:
     again = check_drift(passes.write(images), version=1, clock=passes.clock)
     assert (first.did, again.did, again.night) == ("compared", "unchanged", first.night)
     fewer = check_drift(passes.write(dict(list(images.items())[:120])), version=1, clock=passes.clock)
-    assert (fewer.did, fewer.night) == ("unchanged", first.night)  # What vanishes is no new image.
+    assert (fewer.did, fewer.came, fewer.night) == ("waiting", 0, None)  # What vanishes is no new image.
     assert len(stored(passes).nights()) == 1
+
+
+def test_an_alarm_ends_when_the_strange_images_are_removed(passes: Passes) -> None:
+    keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    usual, strange = rows(60, 2), rows(60, 3, away=6.0)
+    passes.days(1)
+    dirty = passes.write({**OLD, **usual, **strange})
+    assert check_drift(dirty, version=1, rules=GENEROUS, clock=passes.clock).is_alarm
+    assert check_drift(dirty, version=1, rules=GENEROUS, clock=passes.clock).is_alarm
+    passes.days(1)
+    partly = passes.write({**OLD, **dict(list(strange.items())[:20])})
+    waiting = check_drift(partly, version=1, rules=GENEROUS, clock=passes.clock)
+    assert (waiting.did, waiting.came, waiting.is_alarm) == ("waiting", 0, False)
+    clean = check_drift(passes.write({**OLD, **usual}), version=1, rules=GENEROUS, clock=passes.clock)
+    assert clean.night is not None
+    assert (clean.did, clean.is_alarm, clean.night.came, clean.night.since) == ("compared", False, 0, 60)
 
 
 def test_moved_files_and_copies_are_not_new(passes: Passes) -> None:
@@ -109,7 +125,7 @@ def test_levels_follow_from_the_nights_that_are_stored(passes: Passes) -> None:
         assert sum(finding.level for finding in check.night.findings) == pytest.approx(check.night.level)
         assert (check.night.came, check.night.since) == (60, 60 * night)
         spent.append(Spent(night / 365, check.night.level))
-    keep_reference(passes.write(images), version=2, clock=passes.clock)
+    keep_reference(passes.write(images), version=2, accept=True, clock=passes.clock)
     check = check_drift(passes.write({**images, **rows(60, 20)}), version=2, clock=passes.clock)
     assert check.night is not None
     assert check.night.number == 4  # Another reference does not fill the bucket again.
@@ -138,14 +154,84 @@ def test_an_accepted_archive_is_the_new_reference(passes: Passes) -> None:
     assert check_drift(changed, version=1, clock=passes.clock).did == "waiting"
 
 
-def test_each_version_is_compared_with_its_own_reference(passes: Passes) -> None:
-    keep_reference(passes.write(OLD), version=1, clock=passes.clock)
-    later = passes.write({**OLD, **rows(80, 2)})
-    keep_reference(later, version=2, clock=passes.clock)
-    assert check_drift(later, version=2, clock=passes.clock).came == 0
-    back = check_drift(later, version=1, clock=passes.clock)
-    assert back.night is not None
-    assert (back.night.reference, back.night.came) == (1, 80)
+def test_a_promotion_carries_the_contents_on_and_renews_the_predictions(passes: Passes) -> None:
+    first = keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    later = passes.write({**OLD, **rows(80, 2)}, dict.fromkeys(OLD, "blue"), classifier=2)
+    second = keep_reference(later, version=2, clock=passes.clock)
+    assert (second.known, second.run, second.contents) == (first.known, first.run, first.contents)
+    assert (first.classifier, second.classifier) == (f"classifiers/gda/{1:016x}", f"classifiers/gda/{2:016x}")
+    sample = stored(passes).read(second.sample, DrawnSample)
+    assert {image.image for image in sample.images} == set(OLD)
+    assert {image.label for image in sample.images} == {"blue"}
+    check = check_drift(later, version=2, clock=passes.clock)
+    assert check.night is not None
+    assert (check.night.reference, check.came) == (2, 80)
+
+
+def test_drift_is_seen_although_a_version_is_promoted_every_night(passes: Passes) -> None:
+    images = dict(OLD)
+    keep_reference(passes.write(images), version=1, clock=passes.clock)
+    alarms = []
+    for night in range(2, 5):
+        passes.days(1)
+        images |= rows(60, night, away=6.0)
+        run = passes.write(images, classifier=night)
+        keep_reference(run, version=night, clock=passes.clock)
+        check = check_drift(run, version=night, rules=GENEROUS, clock=passes.clock)
+        assert check.night is not None
+        assert (check.came, check.night.since, check.night.reference) == (60, 60 * (night - 1), night)
+        alarms.append({finding.statistic for finding in check.night.alarms})
+    assert alarms == [{"features", "novel"}] * 3
+
+
+def test_the_newest_nights_stay_apart_after_a_promotion(passes: Passes) -> None:
+    images = dict(OLD)
+    for version in (1, 2):
+        keep_reference(passes.write(images, classifier=version), version=version, clock=passes.clock)
+        passes.days(1)
+        images |= rows(210, 10 + version)
+        check = check_drift(passes.write(images, classifier=version), version=version, clock=passes.clock)
+    assert check.night is not None
+    assert (check.night.came, [finding.images for finding in check.night.findings[::4]]) == (210, [210, 420])
+    again = check_drift(passes.write(images, classifier=1), version=1, clock=passes.clock)
+    assert (again.did, again.night) == ("unchanged", check.night)  # A rollback compares nothing twice.
+
+
+def test_a_sample_of_which_too_few_are_left_is_carried_on_without_predictions(passes: Passes) -> None:
+    first = keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    images = {**dict(list(OLD.items())[: LEAST - 1]), **rows(70, 2)}
+    run = passes.write(images, dict.fromkeys(images, "blue"), classifier=2)
+    second = keep_reference(run, version=2, clock=passes.clock)
+    assert (second.images, second.known, second.classifier) == (90, first.known, None)
+    sample = stored(passes).read(second.sample, DrawnSample)
+    assert {(image.label, image.status) for image in sample.images} == {(None, None)}
+    check = check_drift(run, version=2, rules=GENEROUS, clock=passes.clock)
+    assert check.night is not None
+    assert [finding.statistic for finding in check.night.findings] == ["features", "novel"]
+
+
+@pytest.mark.parametrize("changed", ["backbone", "too few images"])
+def test_a_reference_that_cannot_be_carried_on_is_drawn_anew(passes: Passes, changed: str) -> None:
+    first = keep_reference(passes.write(OLD if changed == "backbone" else rows(30, 1)), version=1, clock=passes.clock)
+    drift = stored(passes)
+    if changed == "backbone":
+        drift.store.put(f"{drift.folder}/references/000001.json", replace(first, backbone="1").to_bytes())
+    later = passes.write({**OLD, **rows(60, 2)}, classifier=2)
+    second = keep_reference(later, version=2, clock=passes.clock)
+    assert (second.images, second.contents, second.run) == (150, 150, "runs/pass-2")
+
+
+def test_predictions_of_different_classifiers_are_not_compared(passes: Passes) -> None:
+    keep_reference(passes.write(OLD), version=None, clock=passes.clock)
+    new = rows(70, 2)
+    labels = dict.fromkeys({**OLD, **new}, "blue")
+    other = check_drift(passes.write({**OLD, **new}, labels, classifier=2), version=None, clock=passes.clock)
+    assert other.night is not None
+    assert [finding.statistic for finding in other.night.findings] == ["features", "novel"]
+    more = rows(70, 3)
+    same = check_drift(passes.write({**OLD, **new, **more}), version=None, clock=passes.clock)
+    assert same.night is not None
+    assert {finding.statistic for finding in same.night.findings} == {"features", "novel", "classes", "withheld"}
 
 
 def test_parts_of_the_reference_are_not_read_again(passes: Passes) -> None:

@@ -7,17 +7,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from cluster import Store
 from ray_jobs.drift import DriftRules, check_drift, keep_reference
 from ray_jobs.drift.drift_page import sentences_of
-from ray_jobs.drift.report_drift import call_webhook, report_check, webhook_url
+from ray_jobs.drift.report_drift import call_webhook, report_check, run_drift, webhook_url
 from ray_jobs.errors import JobError
+from ray_jobs.output.latest_runs import record_latest
+from ray_jobs.registry.journal import Journal
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
 from tests.ray_jobs.drift.passes import Passes, rows
 from tests.ray_jobs.place import Place, fewshot, picture, put
+from tests.ray_jobs.registry.registered import with_versions
+from tests.ray_jobs.written_run import WrittenRun
 
 GENEROUS = DriftRules(alarms_a_year=300.0)
 
@@ -32,14 +37,18 @@ def alarmed(tmp_path) -> tuple[Passes, EmbeddedRun]:
 
 
 @contextmanager
-def server(*statuses: int) -> Iterator[tuple[str, list[bytes]]]:
-    """A webhook that answers with these statuses, one after another, and what it got."""
+def server(*statuses: int, answers_at_once: bool = True) -> Iterator[tuple[str, list[bytes]]]:
+    """A webhook that answers with these statuses, one after another, at once or in the end, and what it got."""
     got: list[bytes] = []
+    ended = threading.Event()
     answers = iter(statuses)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             got.append(self.rfile.read(int(self.headers["Content-Length"])))
+            if not answers_at_once:
+                ended.wait()
+                return
             self.send_response(next(answers))
             self.send_header("Location", "/elsewhere")
             self.send_header("Content-Length", "0")
@@ -48,10 +57,11 @@ def server(*statuses: int) -> Iterator[tuple[str, list[bytes]]]:
         def log_message(self, *words: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         thread = threading.Thread(target=http.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{http.server_port}/alarm", got
+        ended.set()
         http.shutdown()
         thread.join()
 
@@ -103,6 +113,32 @@ def test_a_webhook_that_refuses_loses_nothing(alarmed, statuses) -> None:
     assert (again.did, again.night) == ("unchanged", check.night)
 
 
+def test_a_webhook_that_is_slow_to_answer_gets_an_alarm_once(alarmed, monkeypatch) -> None:
+    monkeypatch.setattr("ray_jobs.drift.report_drift.TIMEOUT_S", 0.3)
+    passes, run = alarmed
+    check = check_drift(run, version=3, rules=GENEROUS, clock=passes.clock)
+    result = report_check(check, run, fails=False)
+    with server(answers_at_once=False) as (url, got):
+        assert call_webhook(url, result).startswith("not sent: ")
+    assert len(got) == 1
+
+
+def test_connecting_to_a_webhook_is_tried_again(alarmed, monkeypatch) -> None:
+    import urllib3
+
+    tried = []
+
+    def refuse(self) -> None:
+        tried.append(self.host)
+        raise urllib3.exceptions.NewConnectionError(self, "refused")
+
+    monkeypatch.setattr("urllib3.connection.HTTPConnection.connect", refuse)
+    passes, run = alarmed
+    result = report_check(check_drift(run, version=3, rules=GENEROUS, clock=passes.clock), run, fails=False)
+    assert call_webhook("http://127.0.0.1:9/alarm", result) == "not sent: MaxRetryError"
+    assert len(tried) == 3
+
+
 def test_a_webhook_that_cannot_be_reached_is_told_without_its_url(alarmed, monkeypatch) -> None:
     monkeypatch.setattr("ray_jobs.drift.report_drift.ATTEMPTS", 1)
     passes, run = alarmed
@@ -120,6 +156,22 @@ def test_a_webhook_may_be_named_by_a_variable() -> None:
     for given, environment in (("$HOOK", {}), ("$HOOK", {"HOOK": "file:///etc"}), ("ftp://x", {})):
         with pytest.raises(JobError, match="expected a URL"):
             webhook_url(given, environment)
+
+
+def test_a_run_that_is_not_by_production_is_refused(tmp_path) -> None:
+    passes = Passes(tmp_path)
+    store, job = Store(str(tmp_path / "output")), WrittenRun(tmp_path).job
+    journal = Journal(store, "by-hand")
+    with_versions(journal, 2)
+    for classifier in (2, 1):
+        run = passes.write(rows(90, 1), classifier=classifier)
+        record_latest(store, "by-hand", "classification", run.run.folder)
+        if classifier == 1:
+            assert run_drift(job).reference.version == 1
+            continue
+        for accept in (False, True):
+            with pytest.raises(JobError, match=r"not by version 1, which is in production: run fewshot retrain"):
+                run_drift(job, accept=accept)
 
 
 @pytest.mark.slow
