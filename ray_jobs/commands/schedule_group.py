@@ -40,13 +40,19 @@ def schedule(
     jitter: Annotated[
         str,
         typer.Option(
-            help="Longest delay of a start, such as 5m: each job always has the same, so that many at one time do not "
-            "start together.",
+            help="Longest delay of a start, such as 5m: each command of a job always has the same, so that many at "
+            "one time do not start together.",
             metavar="DURATION",
             rich_help_panel=_TIMES,
         ),
     ] = "0",
-    run: Annotated[ScheduledCommand, typer.Option(help="Command to run each time.")] = "retrain",
+    run: Annotated[
+        ScheduledCommand | None,
+        typer.Option(
+            help="Command to run each time. With --status, the one to show; without it, all are shown.",
+            show_default="retrain",
+        ),
+    ] = None,
     kind: Annotated[
         ScheduleKind | None,
         typer.Option(
@@ -89,22 +95,23 @@ def schedule(
     """Run a job again and again: on Kubernetes, by systemd, or here.
 
     Writes a manifest of KubeRay or Kubernetes by default, or with --systemd a timer. With --local this process itself
-    waits and runs each turn in a process of its own; --status shows its turns, from anywhere.
+    waits and runs each turn in a process of its own; --status shows its turns, from anywhere. Each command of a job
+    (--run) has a schedule of its own.
 
-    Two turns never overlap, and times without a turn are made up once. With --once the exit code is 1 if the turn
-    failed; one that was refused or interrupted counts as failed.
+    Two turns of a schedule never overlap, and times without a turn are made up once. With --once the exit code is 1 if
+    the turn was not done: it failed, was refused or interrupted, or something waits for a person.
     """
     chosen = _only_way(systemd=systemd, local=local or once, status=status, manifest=kind is not None or suspend)
     if chosen == "status":
-        return _show_status(job)
+        return _show_status(job, run)
     from ray_jobs.scheduling.schedule_job import read_times, systemd_units
 
-    times = read_times(cron, time_zone, jitter)
+    times, command = read_times(cron, time_zone, jitter), run or "retrain"
     if chosen == "local":
-        return _run_locally(job, set_ or [], times, run, once=once)
+        return _run_locally(job, set_ or [], times, command, once=once)
     if chosen == "systemd":
-        return _written_units(systemd_units(job, set_ or (), times, command=run), out)
-    return _written(_manifest(job, set_ or [], times, kind or "raycronjob", run, suspend=suspend), out)
+        return _written_units(systemd_units(job, set_ or (), times, command=command), out)
+    return _written(_manifest(job, set_ or [], times, kind or "raycronjob", command, suspend=suspend), out)
 
 
 def _only_way(**ways: bool) -> str:
@@ -117,8 +124,9 @@ def _only_way(**ways: bool) -> str:
     return chosen[0] if chosen else "manifest"
 
 
-def _show_status(job: Path) -> JsonResult:
+def _show_status(job: Path, run: ScheduledCommand | None) -> JsonResult:
     from datetime import UTC, datetime
+    from typing import get_args
 
     from cluster import Store
     from ray_jobs.commands.schedule_tables import show_schedule
@@ -129,12 +137,18 @@ def _show_status(job: Path) -> JsonResult:
     place, storage, job_file = locate_output(str(job))
     name = job_name(job_file)
     assert name is not None
-    found = read_status(ScheduleRecords(Store(place, storage=storage), name), now=datetime.now(UTC))
-    if found is None:
+    store, now = Store(place, storage=storage), datetime.now(UTC)
+    wanted: tuple[str, ...] = get_args(ScheduledCommand) if run is None else (run,)
+    statuses = (read_status(ScheduleRecords(store, name, command), now=now) for command in wanted)
+    found = [status for status in statuses if status is not None]
+    if not found:
         elsewhere = "systemctl list-timers, or kubectl get cronjobs,raycronjobs,jobs"
-        raise JobError([f"no scheduler has run job {name} with --local in {place}; for others see {elsewhere}"])
-    show_schedule(Reporter(), found)
-    return found.to_json()
+        what = f"{run or 'a command'} of job {name}"
+        raise JobError([f"no scheduler has run {what} with --local in {place}; for others see {elsewhere}"])
+    reporter = Reporter()
+    for status in found:
+        show_schedule(reporter, status)
+    return {"schedules": [status.to_json() for status in found]}
 
 
 def _run_locally(

@@ -42,7 +42,8 @@ def summary(status: ScheduleStatus) -> list[str]:
     next_start = f"next: {_text(status.next_start, zone)} ({status.time_zone})"
     if status.scheduler is None:
         missed = "" if status.missed is None else f"; the turn of {_text(status.missed, zone)} is still to be done"
-        return [f"no scheduler is running{missed}. To go on, run fewshot schedule --local again.", next_start]
+        again = f"fewshot schedule --run {sanitized(status.command)} --local"
+        return [f"no scheduler is running{missed}. To go on, run {again} again.", next_start]
     doing = "a turn is running" if status.running else "waiting"
     return [f"{doing}; scheduler: {sanitized(status.scheduler)}", next_start]
 

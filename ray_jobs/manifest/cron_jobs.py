@@ -21,7 +21,8 @@ if there are more: in an hour there are 60."""
 KEPT_JOBS = 3
 """Finished jobs whose pods and logs stay, of those that succeeded and of those that failed."""
 NOT_RETRIED = (2, 3)
-"""Exit codes that no retry can change: the job file is wrong or another process is at work, and an alarm of drift."""
+"""Exit codes that no retry can change: the job file is wrong or another process is at work, and what waits for a
+person: an alarm of drift, or labels that a retraining refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

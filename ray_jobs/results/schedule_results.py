@@ -1,4 +1,4 @@
-"""What a scheduler stores about the turns of a job, and what `fewshot schedule` prints."""
+"""What a scheduler stores about the turns of a command of a job, and what `fewshot schedule` prints."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import ClassVar, Literal, Self
 from ray_jobs.results.json_format import JsonDocument, JsonValue
 
 TurnOutcome = Literal["running", "done", "failed", "refused", "alarm", "interrupted", "killed", "lost"]
-"""Under way; ended with exit code 0, 1, 2, 3 (of drift) or 130; ended by a signal or another code; not seen to end,
-because its scheduler ended before it did."""
+"""Under way; ended with exit code 0, 1, 2, 3 (done, and something waits for a person) or 130; ended by a signal or
+another code; not seen to end, because its scheduler ended before it did."""
 OUTCOME_OF_CODE: dict[int, TurnOutcome] = {0: "done", 1: "failed", 2: "refused", 3: "alarm", 130: "interrupted"}
 MAX_TURNS = 50
 """Turns that are kept."""

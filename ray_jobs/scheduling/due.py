@@ -21,7 +21,7 @@ _DIGITS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """When a job runs.
+    """When a command of a job runs.
 
     Attributes:
         cron: the times.
@@ -55,7 +55,7 @@ def decide(schedule: Schedule, *, now: datetime, handled: datetime) -> Decision:
     However many times have passed without a run, one run makes up for all of them.
 
     Args:
-        schedule: of the job.
+        schedule: of a command of a job.
         now: the present, with a zone.
         handled: the time of the last run that was started or, before the first one, when the schedule began; earlier
             times need no run.
@@ -82,13 +82,14 @@ def parse_jitter(text: str) -> timedelta:
     return jitter
 
 
-def delay_of(job: str, output: str, jitter: timedelta) -> timedelta:
-    """Return the delay of a job: always the same, from 0 to the jitter, evenly spread over jobs.
+def delay_of(job: str, output: str, command: str, jitter: timedelta) -> timedelta:
+    """Return the delay of a schedule: always the same, from 0 to the jitter, evenly spread over jobs and commands.
 
     Args:
         job: name of the job.
         output: its output.
+        command: that each turn runs.
         jitter: the longest delay.
     """
-    share = int(fingerprint([job, output])[:_DIGITS], 16) / 16**_DIGITS
+    share = int(fingerprint([job, output, command])[:_DIGITS], 16) / 16**_DIGITS
     return timedelta(seconds=int(share * jitter.total_seconds()))

@@ -1,7 +1,8 @@
 """A scheduler on this machine: it waits for the times of a cron expression and runs a turn at each of them.
 
-Only one scheduler of a job runs: it has the lease on the job's folder of schedules. Turns themselves have the lease of
-what they change, so that a turn that was started by hand, or that outlived its scheduler, is no danger.
+Only one scheduler of each command of a job runs: it has the lease on the folder of its schedule. Turns themselves have
+the lease of what they change, so that a turn that was started by hand, by the schedule of another command, or that
+outlived its scheduler, is no danger.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ POLL_S = 20.0
 
 @dataclass
 class LocalScheduler:
-    """A scheduler that has the lease on its job's schedule.
+    """A scheduler that has the lease on its schedule.
 
     Attributes:
         records: where the turns are recorded.

@@ -80,8 +80,8 @@ def checked_job(path: Path, overrides: Sequence[str], command: ScheduledCommand)
     return job
 
 
-def open_records(job: Job) -> ScheduleRecords:
-    """Return where the turns of a job are recorded.
+def open_records(job: Job, command: ScheduledCommand) -> ScheduleRecords:
+    """Return where the turns of a command of a job are recorded.
 
     Raises:
         JobError: the section [storage] is wrong.
@@ -90,7 +90,7 @@ def open_records(job: Job) -> ScheduleRecords:
         storage = job.storage.resolve()
     except (OSError, ValueError) as error:
         raise JobError([f"[storage]: {error}"]) from error
-    return ScheduleRecords(Store(job.job.output, storage=storage), job.job.name)
+    return ScheduleRecords(Store(job.job.output, storage=storage), job.job.name, command)
 
 
 def run_locally(
@@ -121,25 +121,27 @@ def run_locally(
 
     Raises:
         JobError: the section [storage] is wrong.
-        LeaseHeldError: another scheduler of this job is running.
+        LeaseHeldError: another scheduler of this command of the job is running.
         LeaseLostError: another one took over, because this machine was suspended.
         KeyboardInterrupt: the process was interrupted; a turn that ran has been ended, and is resumed next time.
     """
-    records = open_records(job)
+    records = open_records(job, command)
     words = command_line(command, path, overrides)
     wanted = ScheduleRecord(
         job=job.job.name,
         command=command,
         cron=times.cron.text,
         time_zone=times.zone.key,
-        delay_s=int(delay_of(job.job.name, job.job.output, times.jitter).total_seconds()),
+        delay_s=int(delay_of(job.job.name, job.job.output, command, times.jitter).total_seconds()),
         since=to_text(_now()),
     )
     with acquire_lease(
         records.store,
         f"{records.folder}/{LEASE}",
         term_s=job.storage.lease_s,
-        on_wait=lambda owner: reporter.say(f"looking whether {owner}, the scheduler of this job, is still running"),
+        on_wait=lambda owner: reporter.say(
+            f"looking whether {owner}, the scheduler of {command} for this job, is still running"
+        ),
     ) as lease:
         scheduler = LocalScheduler(
             records=records,

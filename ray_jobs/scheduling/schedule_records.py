@@ -23,20 +23,22 @@ RECORD, LEASE = "record.json", "lease"
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRecords:
-    """The record of the schedule of one job.
+    """The record of the schedule of one command of a job: each command has a scheduler of its own.
 
     Attributes:
         store: the output.
         job: name of the job.
+        command: that each turn runs.
     """
 
     store: Store
     job: str
+    command: str
 
     @property
     def folder(self) -> str:
         """The folder of the record and of the lease of its scheduler."""
-        return f"{SCHEDULES}/{self.job}"
+        return f"{SCHEDULES}/{self.job}/{self.command}"
 
     def read(self) -> ScheduleRecord | None:
         """Return the stored record; None if there is none.
@@ -89,7 +91,7 @@ def read_status(records: ScheduleRecords, *, now: datetime) -> ScheduleStatus | 
     """Return how a schedule stands, from storage alone; None if no scheduler ever ran.
 
     Args:
-        records: of the job.
+        records: of the schedule.
         now: the present, with a zone.
 
     Raises:
@@ -126,13 +128,20 @@ def read_schedules(store: Store, *, now: datetime) -> Iterator[ScheduleStatus]:
     Raises:
         StorageError: storage does not respond.
     """
-    for folder in store.folders(SCHEDULES):
+    for records in _find_records(store):
         try:
-            found = read_status(ScheduleRecords(store, posixpath.basename(folder)), now=now)
+            found = read_status(records, now=now)
         except (JobError, FewShotError, DamagedLeaseError):  # `fewshot schedule --status` says what is wrong.
             continue
         if found is not None:
             yield found
+
+
+def _find_records(store: Store) -> Iterator[ScheduleRecords]:
+    """Yield the place of each schedule of an output: of every command of every job."""
+    for job in store.folders(SCHEDULES):
+        for command in store.folders(job):
+            yield ScheduleRecords(store, posixpath.basename(job), posixpath.basename(command))
 
 
 def schedule_of(record: ScheduleRecord) -> Schedule:

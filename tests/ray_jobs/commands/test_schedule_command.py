@@ -39,21 +39,27 @@ def schedule(*words: object) -> Result:
     return CliRunner().invoke(app, ["schedule", *map(str, words)])
 
 
-def records(place: Place) -> ScheduleRecords:
-    return ScheduleRecords(Store(str(place.output)), "test")
+def records(place: Place, command: str = "retrain") -> ScheduleRecords:
+    return ScheduleRecords(Store(str(place.output)), "test", command)
 
 
-def begun(place: Place, *, days: int = 2, **changes: object) -> ScheduleRecord:
+def status_of(place: Place) -> dict:
+    """The status of the job's only schedule."""
+    (found,) = fewshot("schedule", place.job, "--status").result["schedules"]
+    return found
+
+
+def begun(place: Place, command: str = "classify", *, days: int = 2, **changes: object) -> ScheduleRecord:
     """Store the record of a scheduler that began days ago, so that a turn is due."""
     record = ScheduleRecord(
         job="test",
-        command="classify",
+        command=command,
         cron="0 3 * * *",
         time_zone="UTC",
         delay_s=0,
         since=to_text(datetime.now(UTC) - timedelta(days=days)),
     )
-    records(place).write(replace(record, **changes))
+    records(place, command).write(replace(record, **changes))
     return record
 
 
@@ -180,10 +186,27 @@ def test_a_second_scheduler_of_a_job_ends_and_says_which_is_running(place):
     assert f"is being written by process {os.getpid()} on" in done.stderr
 
 
+def test_another_command_of_a_job_is_scheduled_beside_the_first(place):
+    with acquire_lease(records(place).store, f"{records(place).folder}/{LEASE}", term_s=0.6):
+        done = schedule(place.job, *NIGHTLY, "--once", "--run", "classify")
+    assert done.exit_code == 0, done.stderr
+    assert records(place, "classify").read().command == "classify"
+    assert records(place).read() is None
+
+
+def test_two_commands_of_a_job_are_called_once_alternately_and_both_stay_scheduled(place):
+    next_month = f"{datetime.now(UTC) + timedelta(days=30):0 0 %-d %-m *}"
+    since = {command: begun(place, command, cron=next_month).since for command in ("retrain", "classify")}
+    for command in (*since, *since):
+        done = schedule(place.job, "--cron", next_month, "--once", "--run", command)
+        assert json.loads(done.stdout)["turn"] is None
+    assert {command: records(place, command).read().since for command in since} == since
+
+
 def test_status_without_a_scheduler_says_where_else_to_look(place):
     done = schedule(place.job, "--status")
     assert done.exit_code == 2
-    assert "no scheduler has run job test with --local" in done.stderr
+    assert "no scheduler has run a command of job test with --local" in done.stderr
 
 
 def test_status_shows_turns_and_what_the_last_one_wrote(place):
@@ -199,8 +222,9 @@ def test_status_shows_turns_and_what_the_last_one_wrote(place):
     begun(place, turns=(turn,), time_zone="Asia/Tokyo")
     outcome = fewshot("schedule", place.job, "--status")
     assert outcome.code == 0
-    assert outcome.result["turns"][0]["outcome"] == "failed"
-    assert (outcome.result["scheduler"], outcome.result["running"]) == (None, False)
+    (found,) = outcome.result["schedules"]
+    assert found["turns"][0]["outcome"] == "failed"
+    assert (found["scheduler"], found["running"]) == (None, False)
     for text in ("failed (1)", "90 s", "error: 3 images failed", "no scheduler is running", "(Asia/Tokyo)"):
         assert text in outcome.messages
 
@@ -208,30 +232,47 @@ def test_status_shows_turns_and_what_the_last_one_wrote(place):
 def test_status_names_the_scheduler_and_its_running_turn(place):
     now = to_text(datetime.now(UTC))
     begun(place, turns=(ScheduledTurn(time=now, missed_since=None, started=now),))
-    with acquire_lease(records(place).store, f"{records(place).folder}/{LEASE}"):
+    with acquire_lease(records(place).store, f"{records(place, 'classify').folder}/{LEASE}"):
         outcome = fewshot("schedule", place.job, "--status")
-    assert outcome.result["running"] is True
-    assert outcome.result["missed"] is None
+    (found,) = outcome.result["schedules"]
+    assert (found["running"], found["missed"]) == (True, None)
     assert f"a turn is running; scheduler: process {os.getpid()} on" in outcome.messages
 
 
 def test_a_turn_that_is_about_to_start_is_not_missed(place):
     begun(place)
-    assert fewshot("schedule", place.job, "--status").result["missed"] is not None
-    with acquire_lease(records(place).store, f"{records(place).folder}/{LEASE}"):
-        assert fewshot("schedule", place.job, "--status").result["missed"] is None
+    assert status_of(place)["missed"] is not None
+    with acquire_lease(records(place).store, f"{records(place, 'classify').folder}/{LEASE}"):
+        assert status_of(place)["missed"] is None
+
+
+def test_status_shows_all_commands_of_a_job_or_the_one_of_run(place):
+    begun(place, "drift")
+    begun(place, "retrain")
+    outcome = fewshot("schedule", place.job, "--status")
+    assert [found["command"] for found in outcome.result["schedules"]] == ["retrain", "drift"]
+    assert "run fewshot schedule --run drift --local again" in " ".join(outcome.messages.split())
+    one = fewshot("schedule", place.job, "--status", "--run", "drift")
+    assert [found["command"] for found in one.result["schedules"]] == ["drift"]
+    none = schedule(place.job, "--status", "--run", "classify")
+    assert none.exit_code == 2
+    assert "no scheduler has run classify of job test with --local" in none.stderr
 
 
 def test_the_status_of_an_output_has_its_schedules(finished):
     assert "schedules" not in fewshot("status", finished.output).result
-    begun(finished)
-    (finished.output / "schedule" / "damaged").mkdir()
-    (finished.output / "schedule" / "damaged" / "record.json").write_text("{}")
+    begun(finished, "classify")
+    begun(finished, "drift")
+    damaged = finished.output / "schedule" / "damaged" / "retrain" / "record.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{}")
     outcome = fewshot("status", finished.output)
     shutil.rmtree(finished.output / "schedule")
-    (found,) = outcome.result["schedules"]
-    assert (found["job"], found["cron"], found["missed"] is None) == ("test", "0 3 * * *", False)
-    assert "classify of test, 0 3 * * *: no scheduler is running; the turn of" in " ".join(outcome.messages.split())
+    found = [(each["job"], each["command"], each["missed"] is None) for each in outcome.result["schedules"]]
+    assert found == [("test", "classify", False), ("test", "drift", False)]
+    for command in ("classify", "drift"):
+        line = f"{command} of test, 0 3 * * *: no scheduler is running; the turn of"
+        assert line in " ".join(outcome.messages.split())
 
 
 def process(place: Place, *words: str) -> subprocess.Popen[str]:
@@ -252,20 +293,19 @@ def test_a_turn_is_a_process_whose_end_is_recorded(place):
     assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["complete"], result["turn"]["outcome"]) == (True, "done")
-    record = records(place).read()
+    record = records(place, "classify").read()
     assert record.last.to_json() == result["turn"]
     assert any("complete" in line or "predictions" in line for line in record.last.last_lines)
     assert list(place.output.glob("runs/*/metrics.json"))
     again = schedule(place.job, *NIGHTLY, "--once", "--run", "classify")
     assert json.loads(again.stdout) == {"turn": None, "complete": True}
-    assert not list((place.output / "schedule" / "test" / LEASE).glob("*"))
+    assert not list((place.output / "schedule" / "test" / "classify" / LEASE).glob("*"))
 
 
 @pytest.mark.slow
 def test_a_turn_that_fails_is_recorded_with_its_last_lines(place):
-    begun(place)
     held = acquire_lease(Store(str(place.output)), "registry/test/lease", term_s=0.6)
-    begun(place, command="retrain")
+    begun(place, "retrain")
     with held:
         done = schedule(place.job, *NIGHTLY, "--once", "--set", "storage.lease_s=1")
     assert done.exit_code == 1
@@ -289,14 +329,14 @@ def test_a_scheduler_that_waits_ends_at_once(place, number):
     assert running.wait() == 130
     watchdog.cancel()
     assert time.monotonic() - began < 15
-    assert not list((place.output / "schedule" / "test" / LEASE).glob("*"))
+    assert not list((place.output / "schedule" / "test" / "retrain" / LEASE).glob("*"))
     assert records(place).read().turns == ()
-    assert fewshot("schedule", place.job, "--status").result["scheduler"] is None
+    assert status_of(place)["scheduler"] is None
 
 
 @pytest.mark.slow
 def test_an_interrupted_turn_ends_and_is_done_by_the_next_scheduler(place):
-    begun(place, command="retrain")
+    begun(place, "retrain")
     running = process(place, "--local")
     watchdog = threading.Timer(90, running.kill)
     watchdog.start()

@@ -23,7 +23,7 @@ class AtTheEndError(Exception):
 
 @dataclass
 class FakeTime:
-    """Time and turns of one job.
+    """Time and turns of one command of a job.
 
     Attributes:
         folder: the output.
@@ -34,6 +34,7 @@ class FakeTime:
         started: when turns began, by the clock.
         said: lines that were shown.
         checks: called before each write, as the lease is checked.
+        command: that turns run.
     """
 
     folder: Path
@@ -44,15 +45,16 @@ class FakeTime:
     started: list[datetime] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     checks: Callable[[], None] = lambda: None
+    command: str = "retrain"
 
     @property
     def records(self) -> ScheduleRecords:
-        return ScheduleRecords(Store(str(self.folder)), "groceries")
+        return ScheduleRecords(Store(str(self.folder)), "groceries", self.command)
 
     def scheduler(self, cron: str = "0 3 * * *", *, zone: str = "UTC", delay_s: int = 0) -> LocalScheduler:
         """A scheduler that begins now."""
         wanted = ScheduleRecord(
-            job="groceries", command="retrain", cron=cron, time_zone=zone, delay_s=delay_s, since=to_text(self.now)
+            job="groceries", command=self.command, cron=cron, time_zone=zone, delay_s=delay_s, since=to_text(self.now)
         )
         return LocalScheduler(
             records=self.records,

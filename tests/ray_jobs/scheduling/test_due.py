@@ -157,12 +157,13 @@ def test_a_wrong_jitter_is_refused(text):
 
 def test_delays_are_the_same_each_time_and_spread_over_jobs():
     jitter = timedelta(minutes=5)
-    delays = [delay_of(f"job-{number}", "s3://bucket/runs", jitter) for number in range(100)]
-    assert delays == [delay_of(f"job-{number}", "s3://bucket/runs", jitter) for number in range(100)]
+    delays = [delay_of(f"job-{number}", "s3://bucket/runs", "retrain", jitter) for number in range(100)]
+    assert delays == [delay_of(f"job-{number}", "s3://bucket/runs", "retrain", jitter) for number in range(100)]
     assert all(timedelta(0) <= delay <= jitter for delay in delays)
     per_minute = [
         sum(minute * 60 <= delay.total_seconds() < minute * 60 + 60 for delay in delays) for minute in range(5)
     ]
     assert min(per_minute) >= 10
-    assert delay_of("job", "one", jitter) != delay_of("job", "other", jitter)
-    assert delay_of("job", "one", timedelta(0)) == timedelta(0)
+    assert delay_of("job", "one", "retrain", jitter) != delay_of("job", "other", "retrain", jitter)
+    assert delay_of("job", "one", "retrain", jitter) != delay_of("job", "one", "drift", jitter)
+    assert delay_of("job", "one", "retrain", timedelta(0)) == timedelta(0)

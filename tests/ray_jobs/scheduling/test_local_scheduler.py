@@ -12,7 +12,7 @@ from cluster.errors import LeaseLostError, StorageError
 from ray_jobs.results.json_format import NewerFormatError
 from ray_jobs.results.schedule_results import MAX_TURNS, ScheduledTurn, ScheduleRecord
 from ray_jobs.scheduling.local_scheduler import POLL_S
-from ray_jobs.scheduling.schedule_records import RECORD, ScheduleRecords, read_status, to_text
+from ray_jobs.scheduling.schedule_records import RECORD, ScheduleRecords, read_schedules, read_status, to_text
 from ray_jobs.scheduling.turn_process import TurnEnd
 from tests.ray_jobs.scheduling.fake_time import DONE, START, FakeTime
 
@@ -197,6 +197,25 @@ def test_once_runs_what_is_due_and_ends(time):
     assert len(time.started) == 1
 
 
+def test_two_commands_run_once_alternately_and_neither_begins_anew(tmp_path):
+    end = START + timedelta(days=9)
+    times = [FakeTime(tmp_path, command=command, until=end) for command in ("retrain", "drift")]
+    for day in range(4):
+        for time in times:
+            time.now = START + timedelta(days=day)
+            time.scheduler().run_once()
+    for time in times:
+        assert turns(time) == [("01T03:00", None, "done"), ("02T03:00", None, "done"), ("03T03:00", None, "done")]
+
+
+def test_an_output_has_a_status_for_each_command_of_each_job(time, tmp_path):
+    for command, cron in {"retrain": "0 3 * * *", "drift": "30 3 * * *"}.items():
+        FakeTime(tmp_path, command=command).scheduler(cron).run_once()
+    (tmp_path / "schedule" / "groceries" / "classify").mkdir()
+    found = [(status.job, status.command, status.cron) for status in read_schedules(time.records.store, now=START)]
+    assert found == [("groceries", "drift", "30 3 * * *"), ("groceries", "retrain", "0 3 * * *")]
+
+
 def test_once_takes_one_turn_even_if_another_time_came_meanwhile(time):
     time.scheduler("* * * * *").run_once()
     time.now += timedelta(minutes=1)
@@ -235,7 +254,7 @@ def test_storage_that_is_down_delays_no_turn(time, monkeypatch):
 
 
 def test_a_damaged_record_is_replaced(time):
-    path = time.folder / "schedule" / "groceries" / RECORD
+    path = time.folder / "schedule" / "groceries" / "retrain" / RECORD
     time.run()
     path.write_text(path.read_text().replace("done", "dome"))
     time.scheduler().run_once()
@@ -243,7 +262,7 @@ def test_a_damaged_record_is_replaced(time):
 
 
 def test_a_record_of_a_newer_version_is_left_alone(time):
-    path = time.folder / "schedule" / "groceries" / RECORD
+    path = time.folder / "schedule" / "groceries" / "retrain" / RECORD
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"format_version": 99}))
     with pytest.raises(NewerFormatError):
