@@ -74,7 +74,8 @@ class KnownContents:
 
     def were_there(self, hashes: Hashes) -> NDArray[np.bool_]:
         """Return [m] whether contents [m] are known to be in the reference; False above the bound."""
-        return (self.nights_of(hashes, 1) == 0) & (hashes <= np.uint64(self.bound))
+        known: NDArray[np.bool_] = (self.nights_of(hashes, 1) == 0) & (hashes <= np.uint64(self.bound))
+        return known
 
     def to_bytes(self) -> bytes:
         """Return them as a Parquet object; equal contents give equal bytes."""
