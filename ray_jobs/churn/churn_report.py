@@ -14,7 +14,7 @@ from fewshot.errors import FewShotError
 from ray_jobs.churn.churn_counts import ChurnCounter, SampledFlip
 from ray_jobs.churn.churn_page import render_churn
 from ray_jobs.churn.paired_rows import PairedRuns
-from ray_jobs.churn.registered_runs import find_version, renamed_classes, run_of_version, undo_command
+from ray_jobs.churn.registered_runs import NoRunError, find_version, renamed_classes, run_of_version, undo_command
 from ray_jobs.errors import JobError
 from ray_jobs.export.export_run import class_names
 from ray_jobs.export.people_labels import read_answers
@@ -106,6 +106,8 @@ def ensure_churn(journal: Journal, present: Run) -> Churn | None:
             return stored
         former = run_of_version(journal, numbers[0], like=present)
         return None if former.url == present.url else write_churn(former, present)
+    except NoRunError:  # What was moved on before it labelled anything has nothing to compare with.
+        return None
     except Exception as error:  # the boundary between the turn and a page to look at
         reason = redacted(f"{type(error).__name__}: {error}")
         logger.warning("no churn run=%s error=%s", present.name, reason, exc_info=logger.isEnabledFor(logging.DEBUG))

@@ -19,6 +19,10 @@ from ray_jobs.results.json_format import NewerFormatError
 logger = logging.getLogger(__name__)
 
 
+class NoRunError(JobError):
+    """A version of a registry made no complete run."""
+
+
 def find_run(place: str, storage: Storage, *, job: str | None = None, like: Run | None = None) -> Run:
     """Find the run that is meant.
 
@@ -70,7 +74,7 @@ def run_of_version(journal: Journal, number: int, *, like: Run | None = None) ->
     found = [run for run in runs if run.kind == "classification" and _classifier_folder(run) == folder]
     if not found:
         problem = f"no complete run of the job {journal.job} in {store.root} was made by version {number}"
-        raise JobError([f"{problem}: promote it and run `fewshot retrain`, or name the folder of another run"])
+        raise NoRunError([f"{problem}. Only versions in production label the archive; name the folder of another run"])
     if like is not None:
         shards = {shard_of(part) for part in like.plan.predictions}
         return max(found, key=lambda run: (len(shards.intersection(map(shard_of, run.plan.predictions))), run.name))

@@ -17,6 +17,7 @@ from ray_jobs.classification.classify import Classification, FinishedClassificat
 from ray_jobs.classification.unknown_plan import keep_known_examples
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import ClipSection, Job, RetrainSection
+from ray_jobs.labels.label_ledger import ledger_of_run
 from ray_jobs.preflight import retrain_problems
 from ray_jobs.registry.journal import Journal, RegistryMovedError
 from ray_jobs.registry.learned_labels import LearnedLabels, diff_labels, read_learned_labels
@@ -150,10 +151,20 @@ def retrain(job: Job, reporter: Reporter, *, by: str, acceptance: Acceptance = "
     with acquire_lease(store, f"{journal.folder}/{LEASE}", term_s=job.storage.lease_s) as lease:
         with reporter.waiting("reading the labels and listing the archive"):
             work = Classification.from_job(job)
+        _warn_of_unused_labels(work, reporter)
         turn = _OneTurn(work, reporter, journal, by, rules_of(job), acceptance, lease)
         done = turn.carry_out()
         lease.check()
     return done
+
+
+def _warn_of_unused_labels(work: Classification, reporter: Reporter) -> None:
+    """Say that the output has labels that the job does not learn from."""
+    if work.job.support is None or work.job.support.labels:
+        return
+    if count := len(ledger_of_run(work.job, work.store).current().answers):
+        hint = "set support.labels = true to learn from them"
+        reporter.say(f"warning: the ledger has {count:,} labels, which are not used; {hint}", style="yellow")
 
 
 def rules_of(job: Job) -> Rules:
