@@ -14,8 +14,8 @@ from ray_jobs.retraining.label_nights import Night
 
 Step = Literal["train", "refuse", "promote", "reject", "hold", "roll back", "confirm"]
 NO_EVIDENCE = (
-    "waiting for labels of audits or imported tables, of which none came since (fewshot audit; or decide by hand: fewshot"
-    " registry promote or reject)"
+    "waiting for labels of audits or imported tables, of which none came since (fewshot audit; or decide by hand:"
+    " fewshot registry promote or reject)"
 )
 SHOWN = 5
 """Classes that a sentence names."""
