@@ -48,7 +48,7 @@ class Prepared:
         scene.prepare(project)
         before, kinds = project.objects(), project.kinds()
         ended = run_whole(project.words(*scene.settings))
-        assert ended.code == 0, ended.messages
+        assert ended.code == scene.code, ended.messages
         assert tuple(project.kinds()[len(kinds) :]) == scene.moves, project.kinds()
         return cls(project, scene, before, project.left(), ended.paths)
 
@@ -74,7 +74,7 @@ class Prepared:
         if killed.code != -signal.SIGKILL:
             return [f"not killed {where}: exit code {killed.code}"]
         outcome = self.project.turn(*self.scene.settings)
-        if outcome.code != 0:
+        if outcome.code != self.scene.code:
             return [f"killed {where}, the next run fails: {outcome.messages}"]
         return [f"killed {where}: {line}" for line in self.harm()]
 

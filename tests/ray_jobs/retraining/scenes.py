@@ -37,6 +37,11 @@ class Scene:
     moves: tuple[str, ...]
     settings: tuple[str, ...] = ()
 
+    @property
+    def code(self) -> int:
+        """Exit code of the command."""
+        return 3 if "refused" in self.moves else 0
+
 
 def hazy_project(place: Place) -> Project:
     """Return a project whose pictures are mixtures of classes, so that versions of its classifier differ."""
@@ -72,7 +77,8 @@ def _after(*steps: Callable[[Project], object]) -> Callable[[Project], None]:
 def turn(project: Project, *settings: str) -> Outcome:
     """Take a turn that must go well."""
     outcome = project.turn(*settings)
-    assert outcome.code == 0, outcome.messages
+    assert outcome.result is not None, outcome.messages
+    assert outcome.code == (3 if outcome.result["refused"] else 0), outcome.messages
     return outcome
 
 
