@@ -12,7 +12,8 @@ from ray_jobs.commands.command_group import CommandGroup, JsonResult, Program
 
 if TYPE_CHECKING:
     from ray_jobs.registry.journal import Journal
-    from ray_jobs.results.registry_results import RegistryMove
+    from ray_jobs.results.registry_results import RegistryMove, RetrainResult
+    from ray_jobs.retraining.retrain import Acceptance
 
 commands = CommandGroup("Retrain")
 registry_commands = CommandGroup("Registry")
@@ -73,21 +74,8 @@ def retrain(
     Labels that contradict production too much are refused: nothing learns from them, and their classes are named.
     Every move is in the journal: fewshot registry list. Run the command again to resume.
     """
-    from ray_jobs.commands.registry_tables import show_turn
-    from ray_jobs.commands.run_group import CHECKING
-    from ray_jobs.console.progress import Reporter
-    from ray_jobs.labels.label_ledger import user_name
-    from ray_jobs.retraining.retrain import Acceptance, rules_of
-    from ray_jobs.retraining.retrain import retrain as take_turn
-
-    reporter = Reporter()
     acceptance: Acceptance = "force" if force else "labels" if accept_labels else "gate"
-    with reporter.waiting(CHECKING):
-        checked = read_checked_job(job, set_, "classify")
-    turn = take_turn(checked, reporter, by=by or user_name(), acceptance=acceptance)
-    result = turn.result(checked.job.name, rules_of(checked))
-    show_turn(reporter, result)
-    return result.to_json()
+    return _take_turn(job, set_, by, acceptance).to_json()
 
 
 @commands.add(example="fewshot drift job.toml --webhook https://example.org/alarms")
@@ -127,22 +115,28 @@ def drift(
         result = run_drift(checked, accept=accept, webhook=webhook)
     show_drift(reporter, result)
     if result.alarm and checked.drift is not None and checked.drift.on_alarm == "retrain":
-        _retrain_on_alarm(job, set_, by)
+        _take_turn(job, [*(set_ or ()), "classifier.archive_sample=renew"], by)
     return result.to_json()
 
 
-def _retrain_on_alarm(job: Path, overrides: list[str] | None, by: str | None) -> None:
-    """Take a turn with a new sample of the archive."""
+def _take_turn(
+    job: Path, overrides: list[str] | None, by: str | None, acceptance: Acceptance = "gate"
+) -> RetrainResult:
+    """Take a turn, and show what it did."""
     from ray_jobs.commands.registry_tables import show_turn
+    from ray_jobs.commands.run_group import CHECKING
     from ray_jobs.console.progress import Reporter
     from ray_jobs.labels.label_ledger import user_name
     from ray_jobs.retraining.retrain import retrain as take_turn
     from ray_jobs.retraining.retrain import rules_of
 
-    checked = read_checked_job(job, [*(overrides or ()), "classifier.archive_sample=renew"], "classify")
     reporter = Reporter()
-    turn = take_turn(checked, reporter, by=by or user_name())
-    show_turn(reporter, turn.result(checked.job.name, rules_of(checked)))
+    with reporter.waiting(CHECKING):
+        checked = read_checked_job(job, overrides, "classify")
+    turn = take_turn(checked, reporter, by=by or user_name(), acceptance=acceptance)
+    result = turn.result(checked.job.name, rules_of(checked))
+    show_turn(reporter, result)
+    return result
 
 
 @registry_commands.add(name="list", example="fewshot registry list runs/groceries")

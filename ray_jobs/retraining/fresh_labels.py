@@ -168,6 +168,11 @@ def fresh_for(labels: Iterable[FreshLabel], versions: Collection[ComparedVersion
     )
 
 
+def newest_without(content: str, learned: Sequence[Collection[str]]) -> int | None:
+    """Return the place of the newest version, the last one, that did not learn from an image; None if all did."""
+    return next((at for at in reversed(range(len(learned))) if content not in learned[at]), None)
+
+
 def compare(labels: Iterable[FreshLabel], chain: Sequence[ComparedVersion], older: ComparedVersion) -> LabelComparison:
     """Compare what was in production with an older version, each label by the version that it came to.
 
@@ -179,7 +184,7 @@ def compare(labels: Iterable[FreshLabel], chain: Sequence[ComparedVersion], olde
     """
     compared = []
     for label in labels:
-        place = next((at for at in reversed(range(len(chain))) if label.content not in chain[at].learned), None)
+        place = newest_without(label.content, [version.learned for version in chain])
         if place is not None and fresh_for([label], [chain[place], older]):
             compared.append((label, place, _is_right(label, chain[place]) - _is_right(label, older)))
     classes = older.classes.intersection(*(each.classes for each in chain))

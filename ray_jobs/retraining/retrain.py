@@ -18,6 +18,7 @@ from ray_jobs.classification.unknown_plan import keep_known_examples
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import ClipSection, Job, RetrainSection
 from ray_jobs.labels.label_ledger import ledger_of_run
+from ray_jobs.output.layout import LEASE
 from ray_jobs.preflight import retrain_problems
 from ray_jobs.registry.journal import Journal, RegistryMovedError
 from ray_jobs.registry.learned_labels import LearnedLabels, diff_labels, read_learned_labels
@@ -37,7 +38,14 @@ from ray_jobs.registry.registry_state import RegistryState
 from ray_jobs.results.registry_results import ChurnSummary, Outlook, RetrainResult, TurnStep
 from ray_jobs.retraining.after_labelling import look_back
 from ray_jobs.retraining.evidence_source import EvidenceSource
-from ray_jobs.retraining.fresh_labels import ComparedVersion, FreshLabel, LabelComparison, compare, fresh_for
+from ray_jobs.retraining.fresh_labels import (
+    ComparedVersion,
+    FreshLabel,
+    LabelComparison,
+    compare,
+    fresh_for,
+    newest_without,
+)
 from ray_jobs.retraining.label_nights import Night, check_nights, new_labels_by_night, without_accepted
 from ray_jobs.retraining.turn import (
     Decision,
@@ -63,7 +71,6 @@ from ray_jobs.steps.set_examples import keep_examples
 if TYPE_CHECKING:
     from ray_jobs.console.progress import Reporter
 
-LEASE = "lease"
 GAINS = (0.01, 0.02, 0.04)
 """Of which the outlook tells how many labels they would take."""
 NO_SUPPORT = "retrain needs the section [support]"
@@ -281,7 +288,7 @@ class _OneTurn:
             learned = self._learned(version)
             known = twin_contents(learned) if twin else learned.of_content.keys()
             version = replace(version, folder=version.twin) if twin else version
-            renamed = dict(diff_labels(learned, self.labels).renamed)
+            renamed = self._renamed(learned)
             contents = self.labels.of_content.keys() - known
             self._predictions[number, twin] = self.predictor.predict(version, known, renamed, contents)
         return self._predictions[number, twin]
@@ -317,10 +324,7 @@ class _OneTurn:
         """The watched versions; only those to which labels came predict anything."""
         versions = [self.state.version(number) for number in self.state.watched]
         learned = [self._learned(version).of_content.keys() for version in versions]
-        came = {
-            next((at for at in reversed(range(len(versions))) if label.content not in learned[at]), None)
-            for label in labels
-        }
+        came = {newest_without(label.content, learned) for label in labels}
         return [
             self._compared(version.number) if at in came else ComparedVersion(self._names_of(version), learned[at], {})
             for at, version in enumerate(versions)
@@ -328,8 +332,12 @@ class _OneTurn:
 
     def _names_of(self, version: Version) -> frozenset[str]:
         """The present names of the classes of a version."""
-        renamed = dict(diff_labels(self._learned(version), self.labels).renamed)
+        renamed = self._renamed(self._learned(version))
         return frozenset(renamed.get(name, name) for name in version.classes)
+
+    def _renamed(self, learned: LearnedLabels) -> dict[str, str]:
+        """The present names of classes that were renamed since, by the earlier ones."""
+        return dict(diff_labels(learned, self.labels).renamed)
 
     def _roll_back(self, to: int, decision: Decision) -> None:
         if self.state.production is None:
