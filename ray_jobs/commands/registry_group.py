@@ -13,7 +13,7 @@ from ray_jobs.commands.command_group import CommandGroup, JsonResult, Program
 if TYPE_CHECKING:
     from ray_jobs.registry.journal import Journal
     from ray_jobs.results.registry_results import RegistryMove, RetrainResult
-    from ray_jobs.retraining.retrain import Acceptance
+    from ray_jobs.retraining.turn_facts import Acceptance
 
 commands = CommandGroup("Retrain")
 registry_commands = CommandGroup("Registry")

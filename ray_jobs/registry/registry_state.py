@@ -114,7 +114,6 @@ class RegistryState:
                 self._check_move(number, former)
                 before, undone = self._watched_until(number)
                 newer = {each for each in self.productions if each > number}
-                newer = {each for each in self.productions if each > number}
                 return replace(
                     moved._with_production(number),
                     rejected=(self.rejected | {former, *undone, *newer}) - {number},

@@ -1,0 +1,145 @@
+"""What a turn knows: labels, versions and what they predict. Everything is read once, when it is first asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+from ray_jobs.classification.classify import Classification
+from ray_jobs.console.progress import Reporter
+from ray_jobs.errors import JobError
+from ray_jobs.registry.journal import Journal
+from ray_jobs.registry.learned_labels import LabelDiff, LearnedLabels, diff_labels, read_learned_labels
+from ray_jobs.registry.moves import Refused, Registered, Version
+from ray_jobs.registry.registry_state import RegistryState
+from ray_jobs.retraining.evidence_source import EvidenceSource
+from ray_jobs.retraining.fresh_labels import ComparedVersion, FreshLabel
+from ray_jobs.retraining.label_nights import Night, check_nights, new_labels_by_night, without_accepted
+from ray_jobs.retraining.turn import Rules
+from ray_jobs.retraining.version_predictions import VersionPredictions
+from ray_jobs.retraining.versions import labels_of, settings_of, twin_contents
+
+NO_SUPPORT = "retrain needs the section [support]"
+Acceptance = Literal["gate", "labels", "force"]
+"""What is accepted unseen: nothing; labels that would be refused; or these, and the version that is trained."""
+
+
+@dataclass
+class TurnFacts:
+    """What is known in a turn; each move changes the state.
+
+    Attributes:
+        work: the classification of the job.
+        reporter: shows the progress.
+        journal: of the registry.
+        rules: of the job.
+        acceptance: what a person accepts unseen.
+        state: of the registry, now.
+    """
+
+    work: Classification
+    reporter: Reporter
+    journal: Journal
+    rules: Rules
+    acceptance: Acceptance
+    state: RegistryState
+    _predictions: dict[tuple[int, bool], ComparedVersion] = field(default_factory=dict)
+    _labels_of: dict[str, LearnedLabels] = field(default_factory=dict)
+    _refused_by: dict[tuple[int | None, int | None], list[Night]] = field(default_factory=dict)
+
+    @cached_property
+    def labels(self) -> LearnedLabels:
+        """What is learned from now."""
+        if self.work.support is None:
+            raise JobError([NO_SUPPORT])
+        return labels_of(self.work.support)
+
+    @cached_property
+    def settings(self) -> str:
+        """With what is trained now, see `settings_of`."""
+        return settings_of(self.work)
+
+    @cached_property
+    def evidence(self) -> EvidenceSource:
+        """The labels of the ledger."""
+        return EvidenceSource(self.work)
+
+    @cached_property
+    def _predictor(self) -> VersionPredictions:
+        return VersionPredictions(self.work, self.reporter)
+
+    @property
+    def production(self) -> Version | None:
+        """The version in production; None before the first promotion."""
+        return None if self.state.production is None else self.state.version(self.state.production)
+
+    def learned(self, version: Version) -> LearnedLabels:
+        """What a version learned from."""
+        if version.labels not in self._labels_of:
+            found = read_learned_labels(self.journal.store, self.journal.folder, version.labels)
+            self._labels_of[version.labels] = found
+        return self._labels_of[version.labels]
+
+    def changes_since(self, version: Version) -> LabelDiff:
+        """How the present labels differ from those that a version learned from."""
+        return diff_labels(self.learned(version), self.labels)
+
+    def names_of(self, version: Version) -> frozenset[str]:
+        """The present names of the classes of a version."""
+        renamed = self._renamed(version)
+        return frozenset(renamed.get(name, name) for name in version.classes)
+
+    def _renamed(self, version: Version) -> dict[str, str]:
+        """The present names of classes that were renamed since, by the earlier ones."""
+        return dict(self.changes_since(version).renamed)
+
+    def compared(self, number: int, *, twin: bool = False) -> ComparedVersion:
+        """A version, or its twin, with its predictions of the examples that it has not learned from."""
+        if (number, twin) not in self._predictions:
+            version = self.state.version(number)
+            learned, renamed = self.learned(version), self._renamed(version)
+            known = twin_contents(learned) if twin else learned.of_content.keys()
+            version = replace(version, folder=version.twin) if twin else version
+            contents = self.labels.of_content.keys() - known
+            self._predictions[number, twin] = self._predictor.predict(version, known, renamed, contents)
+        return self._predictions[number, twin]
+
+    @property
+    def refused(self) -> list[Night]:
+        """Nights of labels that production has not learned from and that contradict it; none if they are accepted."""
+        compared = (self.state.production, self.state.shadow)
+        if compared not in self._refused_by:
+            self._refused_by[compared] = self._find_refused()
+        return self._refused_by[compared]
+
+    def _find_refused(self) -> list[Night]:
+        production = self.production
+        if production is None or self.acceptance != "gate" or production.labels == self.labels.digest:
+            return []
+        turns = [each.time for each in self.journal.entries() if isinstance(each.move, Registered | Refused)]
+        nights = new_labels_by_night(self.labels, self.learned(production), self.evidence.times, turns)
+        nights = without_accepted(nights, self._accepted())
+        if not nights:
+            return []
+        shadow = [] if self.state.shadow is None else [self.state.version(self.state.shadow)]
+        new = {content for night in nights.values() for content in night}
+        versions = [
+            (
+                self.compared(each.number),
+                None if new.isdisjoint(self.learned(each).of_content) else self.compared(each.number, twin=True),
+            )
+            for each in (production, *shadow)
+        ]
+        return check_nights(nights, versions, self.evidence.corrections)
+
+    def _accepted(self) -> list[LearnedLabels]:
+        """Labels that a person accepted, by the versions that learned from them."""
+        moves = [found for each in self.journal.entries() if isinstance(found := each.move, Registered)]
+        return [self.learned(move.version) for move in moves if move.is_accepted]
+
+    @property
+    def fresh_labels(self) -> list[FreshLabel]:
+        """Labels that may be evidence; those of refused nights are none."""
+        refused = {content for night in self.refused for content in night.labels}
+        return [each for each in self.evidence.labels if each.content not in refused]
