@@ -1,9 +1,8 @@
 """Whether a retrained classifier replaces the one in production: evidence, policies, what is too early to tell."""
 
-from fewshot.promotion.evidence import log_evidence, log_evidence_of_counts
+from fewshot.promotion.evidence import Comparison, log_evidence, log_evidence_of_counts
 from fewshot.promotion.gate import (
     POLICIES,
-    Comparison,
     Decision,
     GateResult,
     Policy,

@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import binomtest
 
-from fewshot.promotion.evidence import log_evidence
+from fewshot.promotion.evidence import Comparison
 
 Policy = Literal["superior", "not-worse", "watchful"]
 POLICIES: tuple[Policy, ...] = ("superior", "not-worse", "watchful")
@@ -32,39 +32,6 @@ ALPHA = 0.05
 """Probability of a wrong decision by the first candidate after a promotion."""
 HARM_ALPHA = 0.05
 """Level of the one-sided sign test of harm on held-out examples."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
-    """Images that both classified before either had learned from them.
-
-    Attributes:
-        gains: [T] int, 1 where only the candidate is right, -1 where only production is, 0 elsewhere.
-        weights: [T] float64, see `log_evidence`; None for equal ones.
-        bound: largest weight that can be drawn; None without weights.
-    """
-
-    gains: np.ndarray
-    weights: np.ndarray | None = None
-    bound: float | None = None
-
-    @property
-    def better(self) -> int:
-        """Number of images on which only the candidate is right."""
-        return int((self.gains > 0).sum())
-
-    @property
-    def worse(self) -> int:
-        """Number of images on which only production is right."""
-        return int((self.gains < 0).sum())
-
-    def log_evidence(self, *, margin: float = 0.0) -> float:
-        """Return the logarithm of the evidence that the candidate is not worse by more than a margin."""
-        return log_evidence(self.gains, margin=margin, weights=self.weights, bound=self.bound)
-
-    def log_harm(self) -> float:
-        """Return the logarithm of the evidence that production is better."""
-        return log_evidence(-self.gains, weights=self.weights, bound=self.bound)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,8 @@ import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from cluster import Storage, Store
+from cluster import Store
 from cluster.storage.read_ahead import Window, in_order
-from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.errors import JobError
 from ray_jobs.labels.label_event import later_than, new_id
 from ray_jobs.output.layout import REGISTRY
@@ -135,17 +134,6 @@ class Journal:
 
     def _path(self, sequence: int) -> str:
         return f"{self.folder}/{JOURNAL}/{sequence:06d}.json"
-
-
-def open_journal(url: str, job: str, storage: Storage = DEFAULT_STORAGE) -> Journal:
-    """Open the journal of a job in an output, which need not exist yet.
-
-    Args:
-        url: of the output.
-        job: name of the job.
-        storage: how S3 is reached.
-    """
-    return Journal(Store(url, storage=storage), job)
 
 
 def jobs_with_registry(store: Store) -> list[str]:

@@ -62,11 +62,12 @@ class VersionPredictions:
         from fewshot.method import PoolingClassifier, features_for
         from fewshot.problem import Labelled
 
-        with as_job_error(version):
+        with _as_job_error(version):
             classifier = stored_classifier(self.work.store, version)
-            spec, examples = _examples_for(self.work, classifier)
-            rows = self._features(spec, examples)
-            rows = rows.take([row for row, content in enumerate(rows.images) if content in contents])
+        spec, examples = _examples_for(self.work, classifier)
+        rows = self._features(spec, examples)
+        rows = rows.take([row for row, content in enumerate(rows.images) if content in contents])
+        with _as_job_error(version):
             calibrated = classifier.load(spec)
         if examples.dense != isinstance(calibrated.classifier, PoolingClassifier):
             raise JobError([f"{classifier.url} takes other features than its method {classifier.method}"])
@@ -94,7 +95,7 @@ class VersionPredictions:
 
 
 @contextmanager
-def as_job_error(version: Version) -> Iterator[None]:
+def _as_job_error(version: Version) -> Iterator[None]:
     """Raise JobError where the classifier of a version is gone or damaged, and say what to do."""
     try:
         yield

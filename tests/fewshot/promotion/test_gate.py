@@ -67,14 +67,6 @@ def test_all_candidates_together_have_twice_the_alpha_of_the_first() -> None:
     assert 0.0999 < sum(shares) < 0.1
 
 
-def test_weights_decide_what_a_biased_draw_says() -> None:
-    """Of 60 images, 40 were drawn where the candidate is better, which is a tenth of the archive."""
-    values = np.array([1] * 40 + [-1] * 20)
-    weights = np.array([0.1 / (40 / 60)] * 40 + [0.9 / (20 / 60)] * 20)
-    assert decide(Comparison(values)).log_evidence > 0
-    assert decide(Comparison(values, weights, 3.0)).log_evidence < 0
-
-
 def test_harm_on_held_out_examples_is_a_sign_test() -> None:
     assert shows_harm(0, 5)  # 1 / 32
     assert not shows_harm(0, 4)  # 1 / 16

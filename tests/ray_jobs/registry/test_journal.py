@@ -9,7 +9,7 @@ import pytest
 
 from cluster import Store
 from ray_jobs.errors import JobError
-from ray_jobs.registry.journal import Journal, RegistryMovedError, jobs_with_registry, open_journal
+from ray_jobs.registry.journal import Journal, RegistryMovedError, jobs_with_registry
 from ray_jobs.registry.moves import Promoted, Registered
 from ray_jobs.registry.registry_state import RegistryState
 from tests.ray_jobs.registry.registered import Clock, open_local, version, with_versions
@@ -20,7 +20,7 @@ FIRST = "registry/groceries/journal/000001.json"
 def test_moves_are_read_back_as_they_were_made(tmp_path: Path) -> None:
     journal = open_local(tmp_path)
     state = with_versions(journal, 2)
-    other = open_journal(str(tmp_path), "groceries")
+    other = Journal(Store(str(tmp_path)), "groceries")
     assert other.entries() == journal.entries()
     assert other.state() == state
     assert [entry.move.kind for entry in other.entries()] == ["registered", "promoted", "registered"]

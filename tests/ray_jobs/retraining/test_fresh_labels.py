@@ -137,7 +137,6 @@ def test_gains_are_one_where_only_the_newer_version_is_right() -> None:
     found = compare(labels, [newer], older)
     assert found.labels == ("a",) * 4
     assert found.comparison.gains.tolist() == [0, 1, -1, 0]
-    assert found.comparison.weights is None
     assert found.classes == 2
     assert compare([], [newer], older).comparison.log_evidence() == pytest.approx(0.0)
 
