@@ -190,7 +190,7 @@ def diff(
 def promote(output: Output, version: Number, why: Why, job: Job = None, by: By = None) -> JsonResult:
     """Put a version into production by hand.
 
-    The journal says that it was forced, by whom, and why.
+    The journal says that it was forced, by whom, and why. One that is in production and watched is watched no longer.
     Predictions are made anew by the next `fewshot retrain`.
     """
     from ray_jobs.labels.label_ledger import user_name

@@ -5,17 +5,17 @@ from __future__ import annotations
 from ray_jobs.errors import JobError
 from ray_jobs.output.layout import CARD
 from ray_jobs.registry.journal import Journal
-from ray_jobs.registry.moves import Move, Promoted, Rejected, RolledBack
+from ray_jobs.registry.moves import Confirmed, Move, Promoted, Rejected, RolledBack
 from ray_jobs.registry.registry_state import RegistryState
 from ray_jobs.results.registry_results import RegistryMove
 
 
 def promote(journal: Journal, number: int, *, by: str, why: str) -> RegistryMove:
-    """Make a version production without asking the gate; the journal says so.
+    """Make a version production without asking the gate, or end the watch over it; the journal says so.
 
     Args:
         journal: of the registry.
-        number: of the version; if it is in production already, nothing is moved.
+        number: of the version; if it is in production already, and not watched, nothing is moved.
         by: who does it.
         why: in a sentence.
 
@@ -26,6 +26,9 @@ def promote(journal: Journal, number: int, *, by: str, why: str) -> RegistryMove
     """
     state = journal.state()
     _check_stored(journal, state, number)
+    if number in state.watched and number == state.production:
+        did = f"the watch over version {number} ended; it stays in production"
+        return _moved(journal, state, Confirmed(version=number, is_forced=True), did, by=by, why=why)
     if number == state.production:
         return _unmoved(journal, state, f"version {number} is in production already")
     move = Promoted(version=number, former=state.production, is_forced=True)

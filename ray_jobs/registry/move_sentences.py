@@ -46,7 +46,8 @@ def move_sentence(move: Move) -> str:
         case RolledBack(version=number, former=former):
             return f"version {number} was restored{how or ' automatically'}, in place of version {former}"
         case Confirmed(version=number):
-            return f"the watch over version {number} and those before it ended; they did no harm"
+            ended = f"the watch over version {number} and those before it ended"
+            return f"{ended}{how or '; they did no harm'}"
         case Pruned(versions=numbers):
             versions = f"version{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
             return f"the stored classifiers of {versions} were removed"

@@ -197,12 +197,14 @@ class Confirmed(JsonValue):
 
     Attributes:
         version: that one.
-        evidence: of the watch.
+        is_forced: whether a person decided so.
+        evidence: of the watch; None where a person decided so.
     """
 
     kind: Literal["confirmed"] = "confirmed"
     version: int
-    evidence: Evidence
+    is_forced: bool = False
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +225,7 @@ Move: TypeAlias = Registered | Refused | Compared | Promoted | Rejected | Rolled
 def is_by_hand(move: Move) -> bool:
     """Return whether a person decided on a move, without or against the evidence."""
     match move:
-        case Promoted(is_forced=is_forced) | Rejected(is_forced=is_forced):
+        case Promoted(is_forced=is_forced) | Rejected(is_forced=is_forced) | Confirmed(is_forced=is_forced):
             return is_forced
         case RolledBack(is_automatic=is_automatic):
             return not is_automatic

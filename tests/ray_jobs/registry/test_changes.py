@@ -11,7 +11,8 @@ from ray_jobs.errors import JobError
 from ray_jobs.registry.changes import promote, reject, roll_back
 from ray_jobs.registry.inspection import describe_version, diff_versions, list_versions
 from ray_jobs.registry.journal import Journal
-from ray_jobs.registry.moves import Promoted, Pruned, Registered, Rejected
+from ray_jobs.registry.move_sentences import move_sentence
+from ray_jobs.registry.moves import Confirmed, Promoted, Pruned, Registered, Rejected
 from tests.ray_jobs.registry.registered import open_local, version, with_classifiers
 
 
@@ -62,6 +63,18 @@ def test_a_candidate_is_dropped_by_hand(journal: Journal) -> None:
     assert journal.state().candidate is None
     with pytest.raises(JobError, match=r"not the candidate \(there is none\)"):
         reject(journal, 1, by="ann", why="")
+
+
+def test_a_promotion_of_what_is_watched_ends_the_watch(journal: Journal) -> None:
+    state = journal.append(Promoted(version=5, former=4, is_watched=True), by="cron", why="", after=journal.state())
+    assert state.watched == (5,)
+    moved = promote(journal, 5, by="ann", why="checked")
+    assert moved.did == "the watch over version 5 ended; it stays in production"
+    assert (moved.moved, moved.production, journal.state().watched, journal.state().shadow) == (True, 5, (), None)
+    entry = journal.entries()[-1]
+    assert entry.move == Confirmed(version=5, is_forced=True)
+    assert move_sentence(entry.move) == "the watch over version 5 and those before it ended by hand"
+    assert promote(journal, 5, by="ann", why="again").did == "version 5 is in production already; nothing was moved"
 
 
 @pytest.mark.parametrize(
