@@ -10,7 +10,7 @@ from ray_jobs.classification.unknown_plan import keep_known_examples
 from ray_jobs.registry.moves import Refused, Registered, Version
 from ray_jobs.retraining.fresh_labels import fresh_for
 from ray_jobs.retraining.label_nights import Night
-from ray_jobs.retraining.turn import Decision, classes_of, decide_nights
+from ray_jobs.retraining.turn import Decision, agreement_of, classes_of, decide_nights
 from ray_jobs.retraining.turn_facts import TurnFacts
 from ray_jobs.retraining.turn_record import TurnRecord
 from ray_jobs.retraining.versions import for_twin, version_of
@@ -105,6 +105,7 @@ def _changes(facts: TurnFacts, version: Version) -> str:
         return f"the first version, of {len(facts.labels.of_content):,} images"
     diff = facts.changes_since(production)
     counts = f"{len(diff.added):,} labels added, {len(diff.removed):,} removed, {len(diff.relabelled):,} changed"
+    checked = agreement_of(facts.checked)
     classes = [("new", diff.new_classes), ("removed", diff.removed_classes)]
     told = [f"{word}: {', '.join(names[:SHOWN])}" for word, names in classes if names]
     told += [f"{old} is now {new}" for old, new in diff.renamed]
@@ -112,4 +113,4 @@ def _changes(facts: TurnFacts, version: Version) -> str:
     told += ["another backbone"] * (dict(version.backbone) != dict(production.backbone))
     if diff.is_empty and not told[len(diff.renamed) :]:
         told.append("other settings")
-    return "; ".join([counts, *told])
+    return "; ".join([counts, *told, *([checked] if checked else [])])
