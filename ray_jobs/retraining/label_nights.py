@@ -8,7 +8,7 @@ were learned tell how much production's scores promise too little, or too much.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -160,6 +160,25 @@ def check_nights(
         if found:
             checked.append(Night(key.day, labels, found[0], all(each.is_suspicious for each in found)))
     return checked
+
+
+def mostly_seen_as(label: str, now: LearnedLabels, version: ComparedVersion) -> tuple[str, int, int] | None:
+    """Return the class that a version which does not know a label sees most of its images as.
+
+    That may be another name of the label; a class of its own may look like one, too.
+
+    Args:
+        label: the name.
+        now: all present labels.
+        version: whose predictions are asked.
+
+    Returns:
+        the class, the number of images that are seen as it, and the number of all; None unless it is most of them.
+    """
+    images = (content for content, names in now.of_content.items() if names == (label,))
+    seen = Counter(version.predicted[content].label for content in images if content in version.predicted)
+    found, number = next(iter(seen.most_common(1)), ("", 0))
+    return (found, number, seen.total()) if 2 * number > seen.total() else None
 
 
 def _check(

@@ -16,6 +16,7 @@ from ray_jobs.retraining.label_nights import (
     NightKey,
     check_nights,
     earlier_labels,
+    mostly_seen_as,
     new_labels_by_night,
     without_accepted,
 )
@@ -171,3 +172,11 @@ def test_labels_that_production_has_doubted_less_than_it_should_are_expected_to_
         assert found.is_refused == is_refused
     (found,) = check_nights({NightKey(EXAMPLES, 0): labels}, [(production, None)], (), before)
     assert not found.is_refused  # Examples are other images than those of the archive.
+
+
+def test_a_new_class_that_is_seen_as_a_known_one_is_told() -> None:
+    now = learned(many(0, 8, "c") | many(8, 3, "d") | many(20, 9, "a"), "abcd")
+    production = version(many(0, 7, "a") | many(7, 1, "b") | many(8, 1, "a") | many(9, 1, "b") | many(20, 9, "a"))
+    assert mostly_seen_as("c", now, production) == ("a", 7, 8)
+    assert mostly_seen_as("d", now, production) is None  # No class is most of those that could be read.
+    assert mostly_seen_as("e", now, production) is None
