@@ -44,10 +44,12 @@ class ScoredLabel(NamedTuple):
     Attributes:
         label: the most probable class.
         score: its calibrated probability; NaN where there is none.
+        others: the next most probable classes and their scores, in descending order.
     """
 
     label: str
     score: float
+    others: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from cluster import Lease
@@ -9,8 +10,8 @@ from ray_jobs.classification.classify import Classification, embed_and_train
 from ray_jobs.classification.unknown_plan import keep_known_examples
 from ray_jobs.registry.moves import Accepted, Refused, Registered, Version
 from ray_jobs.retraining.fresh_labels import fresh_for
-from ray_jobs.retraining.label_nights import Night
-from ray_jobs.retraining.turn import Decision, classes_of, decide_nights, some_of
+from ray_jobs.retraining.label_nights import Night, mostly_seen_as
+from ray_jobs.retraining.turn import Decision, agreement_of, classes_of, decide_nights, some_of
 from ray_jobs.retraining.turn_facts import TurnFacts
 from ray_jobs.retraining.turn_record import TurnRecord
 from ray_jobs.retraining.versions import for_twin, version_of
@@ -125,10 +126,22 @@ def _changes(facts: TurnFacts, version: Version) -> str:
         return f"the first version, of {len(facts.labels.of_content):,} images"
     diff = facts.changes_since(production)
     counts = f"{len(diff.added):,} labels added, {len(diff.removed):,} removed, {len(diff.relabelled):,} changed"
+    checked = agreement_of(facts.checked)
     classes = [("new", diff.new_classes), ("removed", diff.removed_classes)]
     told = [f"{word}: {', '.join(names[:SHOWN])}" for word, names in classes if names]
     told += [f"{old} is now {new}" for old, new in diff.renamed]
+    told += _resemblances(facts, production, diff.new_classes)
     told += ["another backbone"] * (dict(version.backbone) != dict(production.backbone))
     if diff.is_empty and not told[len(diff.renamed) :]:
         told.append("other settings")
-    return "; ".join([counts, *told])
+    return "; ".join([counts, *told, *([checked] if checked else [])])
+
+
+def _resemblances(facts: TurnFacts, production: Version, new_classes: Sequence[str]) -> list[str]:
+    """Which classes production sees most images of new ones as, so that a second name of a class is seen."""
+    found = [(name, mostly_seen_as(name, facts.labels, facts.compared(production.number))) for name in new_classes]
+    return [
+        f"production sees {seen[1]:,} of the {seen[2]:,} images of {name} as {seen[0]}"
+        for name, seen in found[:SHOWN]
+        if seen is not None
+    ]

@@ -158,11 +158,17 @@ def decide_by_held_back(
 
 def decide_nights(nights: Sequence[Night]) -> Decision:
     """Say why labels are not learned from; there is a night at least."""
+    wrong = sum(each.found.wrong * each.found.labels for each in nights)
+    why = f"about {wrong:,.0f} new labels seem to be wrong ({agreement_of(nights)})"
+    return Decision("refuse", f"{why}; look at the labels of {some_of(classes_of(nights))}")
+
+
+def agreement_of(nights: Sequence[Night]) -> str:
+    """Return with how many of the labels that were compared production agrees; empty if there are none."""
     found = [each.found for each in nights]
     agreeing, labels = sum(each.agreeing for each in found), sum(each.labels for each in found)
     expected = sum(each.expected for each in found)
-    counts = f"production agrees with {agreeing:,} of {labels:,} new labels, and expected {expected:,.0f}"
-    return Decision("refuse", f"{counts}; look at the labels of {some_of(classes_of(nights))}")
+    return f"production agrees with {agreeing:,} of {labels:,} new labels, {expected:,.0f} expected" if labels else ""
 
 
 def classes_of(nights: Sequence[Night]) -> tuple[str, ...]:

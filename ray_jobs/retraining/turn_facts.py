@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -15,11 +16,13 @@ from ray_jobs.registry.moves import Accepted, Refused, Registered, Version
 from ray_jobs.registry.registry_state import RegistryState
 from ray_jobs.retraining.evidence_source import EvidenceSource
 from ray_jobs.retraining.fresh_labels import ComparedVersion, FreshLabel
-from ray_jobs.retraining.label_nights import Night, check_nights, new_labels_by_night, without_accepted
+from ray_jobs.retraining.label_nights import Night, check_nights, earlier_labels, new_labels_by_night, without_accepted
 from ray_jobs.retraining.turn import Rules
 from ray_jobs.retraining.version_predictions import VersionPredictions
 from ray_jobs.retraining.versions import labels_of, settings_of, twin_contents
 
+LOOK_BACK = 3
+"""Versions before production that are asked about labels that came earlier: each is a model to load."""
 NO_SUPPORT = "retrain needs the section [support]"
 Acceptance = Literal["gate", "labels", "force"]
 """What is accepted unseen: nothing; labels that would be refused; or these, and the version that is trained."""
@@ -46,7 +49,7 @@ class TurnFacts:
     state: RegistryState
     _predictions: dict[tuple[int, bool], ComparedVersion] = field(default_factory=dict)
     _labels_of: dict[str, LearnedLabels] = field(default_factory=dict)
-    _refused_by: dict[tuple[int | None, int | None], list[Night]] = field(default_factory=dict)
+    _checked_by: dict[tuple[int | None, int | None], list[Night]] = field(default_factory=dict)
 
     @cached_property
     def labels(self) -> LearnedLabels:
@@ -110,21 +113,26 @@ class TurnFacts:
     @property
     def refused(self) -> list[Night]:
         """Nights of labels that production has not learned from and that contradict it, unless they were accepted."""
+        return [night for night in self.checked if night.is_refused]
+
+    @property
+    def checked(self) -> list[Night]:
+        """Nights of labels that production has not learned from, compared with it, without those that were accepted."""
         compared = (self.state.production, self.state.shadow)
-        if compared not in self._refused_by:
-            self._refused_by[compared] = self._find_refused()
-        return self._refused_by[compared]
+        if compared not in self._checked_by:
+            self._checked_by[compared] = self._check_nights()
+        return self._checked_by[compared]
 
     def labels_were_accepted(self) -> None:
         """Ask anew which labels are refused."""
-        self._refused_by.clear()
+        self._checked_by.clear()
 
     @property
     def newest_label(self) -> str:
         """Time of the newest label of the ledger; empty without any."""
         return max(self.evidence.times.values(), default="")
 
-    def _find_refused(self) -> list[Night]:
+    def _check_nights(self) -> list[Night]:
         production = self.production
         if production is None or production.labels == self.labels.digest:
             return []
@@ -143,7 +151,23 @@ class TurnFacts:
             )
             for each in (production, *shadow)
         ]
-        return check_nights(nights, versions, self.evidence.corrections)
+        ledger = self.evidence.times.keys() - self.evidence.corrections
+        earlier = earlier_labels(self.learned(production), self.labels, ledger, self._before(production))
+        return check_nights(nights, versions, self.evidence.corrections, earlier)
+
+    def _before(self, production: Version) -> Iterator[ComparedVersion]:
+        """Versions with the same settings that production came from, the newest first, as far as they are there."""
+        version = production
+        for _ in range(LOOK_BACK):
+            if version.parent is None or version.parent in self.state.pruned:
+                return
+            version = self.state.version(version.parent)
+            if version.settings != production.settings:
+                return
+            try:
+                yield self.compared(version.number)
+            except JobError:
+                return  # It is not needed: without it, less is known about scores.
 
     def _accepted(self) -> list[LearnedLabels]:
         """All labels that there were whenever a person accepted some."""

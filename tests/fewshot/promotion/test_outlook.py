@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binom
 
-from fewshot.promotion import check_new_labels, guard_class, labels_needed, log_evidence_of_counts, log_needed
-from fewshot.promotion.new_labels import EXACT, _probability_of_at_most
+from fewshot.promotion import guard_class, labels_needed, log_evidence_of_counts, log_needed
 from tests.fewshot.promotion.projects import simulate, superior
 
 
@@ -72,56 +70,3 @@ def test_what_guards_promise_to_see_is_seen() -> None:
         for b, w in zip(better, worse, strict=True)
     ]
     assert np.mean(seen) >= 0.75
-
-
-def poisoned(
-    share: float, *, labels: int = 100, bias: float = 0.0, seed: int = 0
-) -> tuple[list[str], list[str], np.ndarray]:
-    """Labels of which a share is wrong, and predictions whose scores are too high by `bias`."""
-    rng = np.random.default_rng(seed)
-    scores = 0.4 + 0.6 * rng.beta(2.0, 1.0, labels)
-    truth = rng.integers(0, 10, labels)
-    right = rng.random(labels) < np.clip(scores - bias, 0.02, 1.0)
-    predicted = np.where(right, truth, (truth + 1) % 10)
-    wrong = rng.random(labels) < share
-    given = np.where(wrong, 3, truth)
-    return given.astype(str).tolist(), predicted.astype(str).tolist(), scores
-
-
-def test_a_poisoned_night_is_seen_and_its_class_named() -> None:
-    found = [check_new_labels(*poisoned(0.3, seed=seed)) for seed in range(50)]
-    assert np.mean([each.is_suspicious for each in found]) >= 0.9
-    assert all(each.classes[0] == "3" for each in found if each.is_suspicious)
-
-
-def test_right_labels_pass_even_where_scores_are_too_high_by_eight_points() -> None:
-    assert not any(check_new_labels(*poisoned(0.0, seed=seed)).is_suspicious for seed in range(200))
-    biased = [check_new_labels(*poisoned(0.0, labels=400, bias=0.08, seed=seed)).is_suspicious for seed in range(100)]
-    assert np.mean(biased) <= 0.25
-
-
-def test_few_labels_and_none_are_no_reason_to_wait() -> None:
-    assert not check_new_labels(["a"], ["b"], np.array([0.9])).is_suspicious
-    assert not check_new_labels([], [], np.zeros(0)).is_suspicious
-    with pytest.raises(ValueError, match="as many labels as predictions"):
-        check_new_labels(["a"], [], np.zeros(0))
-
-
-@pytest.mark.parametrize("labels", [1, 2, 6, 10, 20])
-@pytest.mark.parametrize("score", [0.7, 0.91, 0.97, 0.99])
-def test_right_labels_are_seldom_refused_however_few_they_are(labels: int, score: float) -> None:
-    refused = 0.0
-    for agreeing in range(labels + 1):
-        predicted = ["a"] * agreeing + ["b"] * (labels - agreeing)
-        if check_new_labels(["a"] * labels, predicted, np.full(labels, score)).is_suspicious:
-            refused += binom.pmf(agreeing, labels, score)
-    assert refused <= 1e-3
-
-
-def test_the_probability_of_many_labels_is_that_of_the_sum_of_their_chances() -> None:
-    scores = np.full(EXACT + 1, 0.8)
-    for agreeing in (1540, 1580, 1600, 1640):
-        assert _probability_of_at_most(agreeing, scores) == pytest.approx(
-            binom.cdf(agreeing, EXACT + 1, 0.8), abs=0.005
-        )
-        assert _probability_of_at_most(agreeing, scores[:EXACT]) == pytest.approx(binom.cdf(agreeing, EXACT, 0.8))

@@ -72,7 +72,8 @@ def test_new_labels_train_a_version_that_is_promoted_and_watched(place: Place) -
     version = second.state.version(2)
     assert (version.examples, version.parent) == (27, 1)
     why = journal(place).entries()[2].why
-    assert why == "12 labels added, 0 removed, 0 changed"
+    checked = "production agrees with 12 of 12 new labels, 12 expected"
+    assert why == f"12 labels added, 0 removed, 0 changed; {checked}"
     assert second.finished.run.plan.classifier == str(place.output / version.folder)
     assert second.finished.metrics.given_labels is not None
     assert second.finished.metrics.given_labels.learned_from == 12  # Nothing is measured with them.
@@ -125,7 +126,8 @@ def test_refused_labels_end_the_command_with_a_code_of_its_own(place: Place) -> 
     label(place, range(40), {number: "cyan" for number in range(40) if number % 3 != 2 and number % 2})
     refused = fewshot("retrain", place.job)
     assert (refused.code, refused.result["refused"]) == (3, True)
-    assert "labels: refuse: production agrees with" in refused.messages
+    assert "labels: refuse: about " in refused.messages
+    assert "new labels seem to be wrong (production agrees with" in refused.messages
     assert "fewshot retrain --accept-labels" in refused.messages
 
 

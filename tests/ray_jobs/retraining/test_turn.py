@@ -143,13 +143,14 @@ def test_held_back_examples_must_show_what_labels_would_have_to_where_none_came(
 
 def test_refused_nights_are_told_with_their_classes() -> None:
     nights = [
-        Night("2026-11-30", {}, NewLabels(20, 4, 18.6, True, ("amber", "blue"))),
-        Night("2026-11-30", {}, NewLabels(10, 1, 9.5, True, ("blue", "cyan"))),
+        Night("2026-11-30", {}, NewLabels(20, 4, 18.6, 0.7, True, ("amber", "blue")), True),
+        Night("2026-11-30", {}, NewLabels(10, 1, 9.5, 0.9, True, ("blue", "cyan")), True),
     ]
     decision = decide_nights(nights)
     assert decision.step == "refuse"
     assert decision.why == (
-        "production agrees with 5 of 30 new labels, and expected 28; look at the labels of amber, blue, cyan"
+        "about 23 new labels seem to be wrong (production agrees with 5 of 30 new labels, 28 expected); look at"
+        " the labels of amber, blue, cyan"
     )
 
 
