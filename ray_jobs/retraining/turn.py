@@ -106,12 +106,12 @@ def decide_frozen(compared: LabelComparison, state: RegistryState, rules: Rules)
     """Decide about a frozen candidate by labels that came after it and production.
 
     Args:
-        compared: the candidate with production.
+        compared: the candidate with production, on a label at least.
         state: of the registry, which counts candidates.
         rules: of the job.
     """
     margin = rules.margin_for(state)
-    result = decide(compared.comparison, margin=margin, candidate=max(1, state.candidates), alpha=rules.alpha)
+    result = decide(compared.comparison, margin=margin, candidate=state.candidates, alpha=rules.alpha)
     counts = _counts(compared)
     if result.decision == "reject":
         return Decision("reject", f"production is shown to be better: {counts}", result, compared)
@@ -122,8 +122,6 @@ def decide_frozen(compared: LabelComparison, state: RegistryState, rules: Rules)
         return Decision("promote", f"shown to be {shown}: {counts}", result, compared)
     if len(compared.labels) >= rules.hold_labels:
         return Decision("reject", f"not decided by {counts}; the next version learns from them", result, compared)
-    if not compared.labels:
-        return Decision("hold", NO_EVIDENCE, result, compared)
     return Decision("hold", f"not decided yet: {counts}", result, compared)
 
 
@@ -144,7 +142,7 @@ def decide_by_held_back(
     basis: EvidenceBasis = "held-back examples"
     if rules.is_frozen(state) and not new_classes:
         margin = rules.margin_for(state)
-        result = decide(compared.comparison, margin=margin, candidate=max(1, state.candidates), alpha=rules.alpha)
+        result = decide(compared.comparison, margin=margin, candidate=state.candidates, alpha=rules.alpha)
         step: Step = "promote" if result.decision == "promote" else "hold"
         return Decision(step, counts if step == "promote" else f"{NO_EVIDENCE}; {counts}", result, compared, basis)
     result = decide(compared.comparison, alpha=rules.alpha)

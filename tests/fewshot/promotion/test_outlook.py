@@ -26,11 +26,19 @@ def test_smaller_gains_take_more_labels_and_none_are_never_shown() -> None:
     assert labels_needed(0.5, disagreement=0.0, log_needed=log_needed(1)) is not None
 
 
-def test_the_number_is_the_first_that_is_enough() -> None:
-    found = labels_needed(0.04, disagreement=0.1, log_needed=3.0)
+@pytest.mark.parametrize("needed", [0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+def test_the_number_is_the_first_that_is_enough(needed: float) -> None:
+    found = labels_needed(0.04, disagreement=0.1, log_needed=needed)
     assert found is not None
     below, enough = (log_evidence_of_counts(n * 0.07, n * 0.03, n) for n in (found - 1, found))
-    assert below < 3.0 <= enough
+    assert below < needed <= enough
+
+
+@pytest.mark.parametrize(("gain", "margin"), [(0.5, 0.0), (-0.02, 0.05)])
+def test_classifiers_disagree_on_as_many_images_as_their_accuracies_differ_by(gain: float, margin: float) -> None:
+    given, needed = 0.01, log_needed(1)
+    found = labels_needed(gain, disagreement=given, log_needed=needed, margin=margin)
+    assert found == labels_needed(gain, disagreement=abs(gain), log_needed=needed, margin=margin)
 
 
 def test_a_class_fell_held_or_cannot_be_decided() -> None:
@@ -41,6 +49,37 @@ def test_a_class_fell_held_or_cannot_be_decided() -> None:
     assert few.labels is not None
     assert few.labels > 12
     assert guard_class(images=few.labels, better=0, worse=0, classes=10).state == "held"
+
+
+def test_a_class_that_fell_needs_no_more_labels() -> None:
+    assert guard_class(images=200, better=2, worse=40, classes=10).labels == 200
+
+
+def test_a_smaller_alpha_makes_guards_stricter() -> None:
+    assert guard_class(images=60, better=0, worse=8, classes=1).state == "fell"
+    assert guard_class(images=60, better=0, worse=8, classes=1, alpha=1e-4).state == "cannot tell"
+
+
+def test_the_more_versions_disagree_the_more_labels_a_guard_takes() -> None:
+    alike, apart = (guard_class(images=300, better=both, worse=both, classes=3) for both in (0, 60))
+    assert (alike.state, apart.state) == ("held", "cannot tell")
+
+
+def test_guards_tell_about_the_fewest_labels_that_are_enough() -> None:
+    told = guard_class(images=10, better=0, worse=0, classes=3).labels
+    assert told is not None
+    assert guard_class(images=told, better=0, worse=0, classes=3).state == "held"
+    assert guard_class(images=int(told / 1.5), better=0, worse=0, classes=3).state == "cannot tell"
+    small = guard_class(images=10, better=0, worse=0, classes=3, fall=0.01).labels
+    assert small is not None
+    assert small > 1000
+
+
+def test_a_class_is_said_to_hold_only_where_a_fall_is_seen_in_four_of_five() -> None:
+    enough = next(n for n in range(20, 400) if guard_class(images=n, better=0, worse=0, classes=3).state == "held")
+    worse = np.arange(enough + 1)
+    fell = [guard_class(images=enough, better=0, worse=int(n), classes=3).state == "fell" for n in worse]
+    assert 0.78 <= binom.pmf(worse, enough, 0.1) @ np.array(fell) <= 0.85
 
 
 def test_more_classes_make_guards_stricter() -> None:

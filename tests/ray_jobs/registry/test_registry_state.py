@@ -220,6 +220,21 @@ def test_a_rollback_never_leads_to_a_later_version() -> None:
     assert unwatched.after(RolledBack(version=1, former=3)).former is None
 
 
+def test_a_rollback_never_leads_to_a_version_whose_classifier_is_gone() -> None:
+    moves = [night(number)[0] for number in (1, 2, 3)]
+    promoted = [Promoted(version=number, former=number - 1 or None) for number in (1, 2, 3)]
+    state = after(*moves, *promoted, Pruned(versions=(1,)))
+    assert state.former == 2
+    assert state.after(RolledBack(version=2, former=3)).former is None
+
+
+def test_of_versions_of_the_same_labels_the_newest_one_counts() -> None:
+    state = after(*night(1), Registered(version=version(2, labels=f"{1:016x}")))
+    found = state.version_of(version(1).settings, f"{1:016x}")
+    assert found is not None
+    assert found.number == 2
+
+
 def test_refused_labels_are_known_until_a_version_is_registered() -> None:
     refused = Refused(labels="f" * 16, days=("examples",), images=10, agreeing=2, expected=9.5, classes=("amber",))
     state = after(*night(1), refused)
