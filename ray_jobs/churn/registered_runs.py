@@ -12,7 +12,7 @@ from ray_jobs.output.latest_runs import read_latest
 from ray_jobs.output.layout import shard_of
 from ray_jobs.output.runs import Run, find_runs, open_output, open_run
 from ray_jobs.registry.journal import Journal, jobs_with_registry
-from ray_jobs.registry.learned_labels import diff_labels, read_learned_labels
+from ray_jobs.registry.learned_labels import read_learned_labels, renames_between
 from ray_jobs.registry.moves import Version
 from ray_jobs.results.json_format import NewerFormatError
 
@@ -122,7 +122,7 @@ def renamed_classes(run: Run, former: Version | None, present: Version | None) -
         if former is not None and present is not None:
             folder = Journal(run.store, run.job).folder
             labels = [read_learned_labels(run.store, folder, version.labels) for version in (former, present)]
-            return dict(diff_labels(*labels).renamed)
+            return dict(renames_between(*labels))
     return {}
 
 

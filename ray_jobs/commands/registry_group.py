@@ -218,6 +218,8 @@ def rollback(
 ) -> JsonResult:
     """Put an earlier version into production again.
 
+    Typed again, it moves nothing: to go back further, name the version with --to.
+
     A retraining that is under way notices it and promotes nothing.
     """
     from ray_jobs.labels.label_ledger import user_name

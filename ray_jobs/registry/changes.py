@@ -41,7 +41,9 @@ def roll_back(journal: Journal, number: int | None = None, *, by: str, why: str)
     Args:
         journal: of the registry.
         number: of the version; if it is in production already, nothing is moved. None takes the one that was in
-            production before the present one.
+            production before the present one. If production was gone back to, by a person or by evidence of harm,
+            nothing is moved then: a command that is typed again, as nobody knows whether it was carried out, would go
+            one version further.
         by: who does it.
         why: in a sentence.
 
@@ -50,6 +52,8 @@ def roll_back(journal: Journal, number: int | None = None, *, by: str, why: str)
         RegistryMovedError, StorageError: as `promote`.
     """
     state = journal.state()
+    if number is None and state.fell_back:
+        return _unmoved(journal, state, f"version {state.production} was gone back to already{_further(state)}")
     number = state.former if number is None else number
     if number is None or state.production is None:
         raise JobError([f"the registry {journal.store.url(journal.folder)} has no earlier production to go back to"])
@@ -60,6 +64,11 @@ def roll_back(journal: Journal, number: int | None = None, *, by: str, why: str)
         return _unmoved(journal, state, f"version {number} is in production already")
     move = RolledBack(version=number, former=state.production)
     return _moved(journal, state, move, f"rolled back to version {number}", by=by, why=why)
+
+
+def _further(state: RegistryState) -> str:
+    """How to go back beyond what was gone back to; empty where there is nothing."""
+    return "" if state.former is None else f" (one further: --to {state.former})"
 
 
 def reject(journal: Journal, number: int, *, by: str, why: str) -> RegistryMove:

@@ -17,7 +17,7 @@ import numpy as np
 
 from fewshot.promotion import NewLabels, RankedLabels, check_new_labels
 from fewshot.promotion.new_labels import FLOOR
-from ray_jobs.registry.learned_labels import LearnedLabels, diff_labels
+from ray_jobs.registry.learned_labels import LearnedLabels, renames_between
 from ray_jobs.retraining.fresh_labels import ComparedVersion, ScoredLabel
 
 EXAMPLES = "examples"
@@ -81,7 +81,7 @@ def new_labels_by_night(
     Returns:
         for each night, in order, the class of each content, by present names; images with several classes are left out.
     """
-    renamed = dict(diff_labels(learned, now).renamed)
+    renamed = dict(renames_between(learned, now))
     nights: defaultdict[NightKey, dict[str, str]] = defaultdict(dict)
     for content, names in now.of_content.items():
         known = tuple(sorted(renamed.get(name, name) for name in learned.of_content.get(content, ())))

@@ -11,7 +11,7 @@ from ray_jobs.classification.classify import Classification
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
 from ray_jobs.registry.journal import Journal
-from ray_jobs.registry.learned_labels import LabelDiff, LearnedLabels, diff_labels, read_learned_labels
+from ray_jobs.registry.learned_labels import LabelDiff, LearnedLabels, diff_labels, read_learned_labels, renames_between
 from ray_jobs.registry.moves import Accepted, Refused, Registered, Version
 from ray_jobs.registry.registry_state import RegistryState
 from ray_jobs.retraining.evidence_source import EvidenceSource
@@ -97,7 +97,7 @@ class TurnFacts:
 
     def _renamed(self, version: Version) -> dict[str, str]:
         """The present names of classes that were renamed since, by the earlier ones."""
-        return dict(self.changes_since(version).renamed)
+        return dict(renames_between(self.learned(version), self.labels))
 
     def compared(self, number: int, *, twin: bool = False) -> ComparedVersion:
         """A version, or its twin, with its predictions of the examples that it has not learned from."""
