@@ -91,7 +91,8 @@ def keep_reference(
     are promoted. A promotion renews the predictions alone, by a sample of those contents as they are labelled now;
     where fewer than `LEAST` of them are left, the sample before is carried on without predictions.
 
-    It may be called again after a kill, or by two processes: a version has one reference, unless `accept` adds another.
+    It may be called again after a kill, or by two processes: a version has one reference, unless `accept` adds another,
+    or added one under another version since: after a rollback, what was accepted stays accepted.
 
     Args:
         embedded: a complete run of the job, by this version.
@@ -151,17 +152,20 @@ def check_drift(
         clock: returns the time; for tests.
 
     Returns:
-        what came of it; the first check of a version writes its reference, if there is none yet.
+        what came of it; the first check of a version writes its reference, if there is none yet, and compares with it
+        if it carries on the contents of another one.
 
     Raises:
         JobError: the run is not complete, another backbone embedded it, or something that is stored is damaged.
         StorageError: storage does not respond.
     """
     drift = _drift_of(embedded)
-    reference = _reference_of(drift.references(), version)
+    references = drift.references()
+    reference = _reference_of(references, version)
     if reference is None:
         reference = keep_reference(embedded, version=version, why="the first check", clock=clock)
-        return DriftCheck("reference", reference, None, 0)
+        if reference.known not in {each.known for each in references}:
+            return DriftCheck("reference", reference, None, 0)
     if reference.backbone != backbone_of(embedded):
         raise JobError([f"{embedded.run.url} was embedded by another backbone than its reference. {ACCEPT}"])
     for _ in count():
@@ -235,8 +239,18 @@ def _drift_of(embedded: EmbeddedRun) -> DriftStore:
 
 
 def _reference_of(references: list[DriftReference], version: int | None) -> DriftReference | None:
-    """Return the newest reference of a version."""
-    return next((each for each in reversed(references) if each.version == version), None)
+    """Return the newest reference of a version; None if another one stands for other contents of its backbone since.
+
+    An archive that was accepted under another version stays accepted after a rollback to this one.
+    """
+    found = next((each for each in reversed(references) if each.version == version), None)
+    if found is None or found.known != _newest_of(references, found.backbone).known:
+        return None
+    return found
+
+
+def _newest_of(references: list[DriftReference], backbone: str) -> DriftReference:
+    return next(each for each in reversed(references) if each.backbone == backbone)
 
 
 def _former_of(references: list[DriftReference], backbone: str) -> DriftReference | None:

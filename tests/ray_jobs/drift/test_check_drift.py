@@ -154,6 +154,26 @@ def test_an_accepted_archive_is_the_new_reference(passes: Passes) -> None:
     assert check_drift(changed, version=1, clock=passes.clock).did == "waiting"
 
 
+def test_what_was_accepted_stays_accepted_after_a_rollback(passes: Passes) -> None:
+    keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    images = {**OLD, **rows(70, 2, away=6.0)}
+    keep_reference(passes.write(images, classifier=2), version=2, clock=passes.clock)
+    changed = passes.write(images, classifier=2)
+    assert check_drift(changed, version=2, rules=GENEROUS, clock=passes.clock).is_alarm
+    accepted = keep_reference(changed, version=2, accept=True, clock=passes.clock)
+    back = passes.write(images, classifier=1)
+    again = check_drift(back, version=1, rules=GENEROUS, clock=passes.clock)
+    assert (again.did, again.is_alarm, again.reference.known) == ("waiting", False, accepted.known)
+    assert keep_reference(back, version=1, clock=passes.clock) == again.reference
+
+
+def test_the_first_check_of_a_version_compares_with_the_contents_before(passes: Passes) -> None:
+    keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    run = passes.write({**OLD, **rows(70, 2, away=6.0)}, classifier=2)
+    check = check_drift(run, version=2, rules=GENEROUS, clock=passes.clock)
+    assert (check.did, check.is_alarm, check.reference.version) == ("compared", True, 2)
+
+
 def test_a_promotion_carries_the_contents_on_and_renews_the_predictions(passes: Passes) -> None:
     first = keep_reference(passes.write(OLD), version=1, clock=passes.clock)
     later = passes.write({**OLD, **rows(80, 2)}, dict.fromkeys(OLD, "blue"), classifier=2)
