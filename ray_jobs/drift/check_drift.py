@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster import Store
+from cluster.fingerprint import fingerprint
 from cluster.records.reading import ordered_map
 from fewshot.drift import LEAST, Finding, Floors, Sample, Statistic, compare, next_level, windows
 from ray_jobs.drift.drift_store import Clock, DriftStore, spent_of, utc_now, years_between
@@ -38,7 +40,7 @@ SAME = 0.97
 """Cosine above which an image is not shown beside another one."""
 WITHHELD = ("abstained", "unknown")
 OF_PREDICTIONS: frozenset[Statistic] = frozenset({"classes", "withheld"})
-"""Statistics that compare predictions, so that both samples need the same classifier."""
+"""Statistics that compare predictions, so that both samples need the same classifier and thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def keep_reference(
             version=version,
             run=images.run,
             backbone=backbone_of(embedded),
-            classifier=images.classifier,
+            predictions=images.predictions,
             images=len(images.sample),
             contents=images.contents,
             sample=drift.keep(images.sample),
@@ -141,8 +143,8 @@ def check_drift(
     A pass that was compared is not compared again: its night is returned, as it is for a pass over the same contents.
     Where nothing came and contents vanished, what is left is compared, so that an alarm ends when its cause is removed.
     The level of a night follows from the nights that are stored, see `fewshot.drift.alarm_budget`. `classes` and
-    `withheld` compare predictions, and are left out where those of the reference are by another classifier than those
-    of the run, or are not there. What they would have got of the level stays unspent, though the night counts as if it
+    `withheld` compare predictions, and are left out where those of the reference are by another classifier or other
+    thresholds than those of the run, or are not there. What they would have got of the level stays unspent, though the night counts as if it
     had spent it: fewer false alarms than stated are to be expected, not more.
 
     Args:
@@ -204,7 +206,7 @@ def _check(
     base = drift.read(reference.sample, DrawnSample)
     old, new = _samples(base, present)
     found, unlike = compare(old, new, sizes, level=level, floors=rules.floors, seed=reference.number)
-    is_comparable = reference.classifier is not None and reference.classifier == classifier_of(embedded)
+    is_comparable = reference.predictions == predictions_of(embedded)
     findings = [each for each in found if is_comparable or each.statistic not in OF_PREDICTIONS]
     night = DriftNight(
         number=number,
@@ -230,6 +232,21 @@ def classifier_of(embedded: EmbeddedRun) -> str | None:
     """Return the folder of the classifier of a run in its output, or the URL of one elsewhere."""
     folder = embedded.run.plan.classifier
     return None if folder is None else folder.removeprefix(f"{embedded.store.root}/")
+
+
+def predictions_of(embedded: EmbeddedRun) -> str:
+    """Return what determines the predictions of a run: their folder, which classifier and thresholds name.
+
+    Those of a run with [escalate] are its own, so it is the folder of the cheap ones with the settings of [escalate].
+    """
+    plan = embedded.run.plan
+    if not plan.cheap_predictions:
+        return posixpath.dirname(plan.predictions[0])
+    from ray_jobs.escalation import escalation_identity
+
+    escalate = embedded.job.escalate
+    settings = None if escalate is None else escalation_identity(escalate)
+    return f"{posixpath.dirname(plan.cheap_predictions[0])}/escalated-{fingerprint(settings)}"
 
 
 def _drift_of(embedded: EmbeddedRun) -> DriftStore:
@@ -265,14 +282,14 @@ class _ReferenceImages:
 
     Attributes:
         sample: that is compared.
-        classifier: that its predictions are by; None if it has none.
+        predictions: what determines them, see `predictions_of`; None if it has none.
         run: whose parts of features have known contents only.
         known: path of the list of contents.
         contents: number of them.
     """
 
     sample: DrawnSample
-    classifier: str | None
+    predictions: str | None
     run: str
     known: str
     contents: int
@@ -285,7 +302,7 @@ def _archive_of(embedded: EmbeddedRun, drift: DriftStore) -> _ReferenceImages:
         everything.offer(images, features, hashes)
     seen = everything.seen()
     known = drift.keep(KnownContents(seen.hashes, np.zeros_like(seen.nights), seen.bound))
-    return _ReferenceImages(everything.sample(), classifier_of(embedded), embedded.run.folder, known, len(seen))
+    return _ReferenceImages(everything.sample(), predictions_of(embedded), embedded.run.folder, known, len(seen))
 
 
 def _renewed(embedded: EmbeddedRun, drift: DriftStore, former: DriftReference) -> _ReferenceImages:
@@ -294,12 +311,12 @@ def _renewed(embedded: EmbeddedRun, drift: DriftStore, former: DriftReference) -
     for images, features, hashes in _rows(embedded, frozenset()):
         rows = np.flatnonzero(known.were_there(hashes))
         left.offer([images[row] for row in rows.tolist()], features[rows], hashes[rows])
-    sample, classifier = left.sample(), classifier_of(embedded)
+    sample, predictions = left.sample(), predictions_of(embedded)
     if len(sample) < LEAST:
         before = drift.read(former.sample, DrawnSample)
         without = tuple(replace(image, label=None, status=None) for image in before.images)
-        sample, classifier = replace(before, images=without), None
-    return _ReferenceImages(sample, classifier, former.run, former.known, former.contents)
+        sample, predictions = replace(before, images=without), None
+    return _ReferenceImages(sample, predictions, former.run, former.known, former.contents)
 
 
 def _parts_of(store: Store, run: str) -> frozenset[str]:

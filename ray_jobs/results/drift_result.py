@@ -25,8 +25,8 @@ class DriftReference(JsonDocument):
         run: the run whose contents are those that are known, a path in the output; that of the reference whose contents
             it carries on.
         backbone: fingerprint of the backbone, as the folder of features has it.
-        classifier: that the predictions of the sample are by, its folder in the output or its URL; None for a sample
-            that is carried on without predictions.
+        predictions: what determines the predictions of the sample, their folder in the output; None for a sample that
+            is carried on without predictions.
         images: number of images of the sample.
         contents: number of different contents by which new images are told from old ones.
         sample: path of the sample in the output; contains the digest of its content.
@@ -40,7 +40,7 @@ class DriftReference(JsonDocument):
     version: int | None
     run: str
     backbone: str
-    classifier: str | None
+    predictions: str | None
     images: int
     contents: int
     sample: str
@@ -111,7 +111,7 @@ class DriftNight(JsonDocument):
         since: number of contents of the run that came since the reference.
         seen: path of the list of these contents in the output, with the night in which each came.
         level: what the night spends of the false alarms of a year: that of all findings together, and of those that
-            are left out because predictions are by different classifiers.
+            are left out because predictions cannot be compared.
         findings: in order.
         unlike: the new images most unlike the reference, at most 12.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -40,9 +41,21 @@ class Passes:
         self.now += timedelta(days=count)
 
     def write(
-        self, images: Mapping[str, list[float]], labels: Mapping[str, str] | None = None, *, classifier: int = 1
+        self,
+        images: Mapping[str, list[float]],
+        labels: Mapping[str, str] | None = None,
+        *,
+        classifier: int = 1,
+        limit: str = "all",
     ) -> EmbeddedRun:
-        """Write a complete run over an archive with these images; its folder is its own; classifiers have numbers."""
+        """Write a complete run over an archive with these images; its folder is its own.
+
+        Args:
+            images: features by image.
+            labels: predicted classes; others are "amber".
+            classifier: number of the classifier.
+            limit: stands for the thresholds with which it predicts: part of the name of the predictions.
+        """
         shutil.rmtree(self.folder / "archive", ignore_errors=True)
         predictions = {image: ((labels or {}).get(image, "amber"), 0.9) for image in images}
         written = write_embedded(self.folder, images, predictions=predictions)
@@ -51,6 +64,10 @@ class Passes:
         (runs / "by-hand").rename(runs / name)
         self.runs.append(name)
         url, folder = written.store.url(f"runs/{name}"), written.store.url(f"classifiers/gda/{classifier:016x}")
-        plan = replace(open_run(url).plan, classifier=folder)
+        plan = open_run(url).plan
+        named = [f"predictions/{classifier}-{limit}/{posixpath.basename(part)}" for part in plan.predictions]
+        for part, path in zip(plan.predictions, named, strict=True):
+            written.store.put(path, written.store.get(part))
+        plan = replace(plan, classifier=folder, predictions=tuple(named))
         written.store.put(f"runs/{name}/{PLAN}", plan.to_bytes())
         return EmbeddedRun.open(url)

@@ -15,9 +15,11 @@ from cluster import Store
 from cluster.errors import StorageError
 from fewshot.drift import LEAST, Spent, next_level
 from ray_jobs.drift import DriftRules, check_drift, keep_reference
+from ray_jobs.drift.check_drift import predictions_of
 from ray_jobs.drift.drift_store import DriftStore
 from ray_jobs.drift.newcomers import DrawnImage, DrawnSample, KnownContents, Newcomers, content_hashes
 from ray_jobs.errors import JobError
+from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
 from tests.ray_jobs.drift.passes import DIM, Passes, rows
 
@@ -179,7 +181,7 @@ def test_a_promotion_carries_the_contents_on_and_renews_the_predictions(passes: 
     later = passes.write({**OLD, **rows(80, 2)}, dict.fromkeys(OLD, "blue"), classifier=2)
     second = keep_reference(later, version=2, clock=passes.clock)
     assert (second.known, second.run, second.contents) == (first.known, first.run, first.contents)
-    assert (first.classifier, second.classifier) == (f"classifiers/gda/{1:016x}", f"classifiers/gda/{2:016x}")
+    assert (first.predictions, second.predictions) == ("predictions/1-all", "predictions/2-all")
     sample = stored(passes).read(second.sample, DrawnSample)
     assert {image.image for image in sample.images} == set(OLD)
     assert {image.label for image in sample.images} == {"blue"}
@@ -222,7 +224,7 @@ def test_a_sample_of_which_too_few_are_left_is_carried_on_without_predictions(pa
     images = {**dict(list(OLD.items())[: LEAST - 1]), **rows(70, 2)}
     run = passes.write(images, dict.fromkeys(images, "blue"), classifier=2)
     second = keep_reference(run, version=2, clock=passes.clock)
-    assert (second.images, second.known, second.classifier) == (90, first.known, None)
+    assert (second.images, second.known, second.predictions) == (90, first.known, None)
     sample = stored(passes).read(second.sample, DrawnSample)
     assert {(image.label, image.status) for image in sample.images} == {(None, None)}
     check = check_drift(run, version=2, rules=GENEROUS, clock=passes.clock)
@@ -252,6 +254,27 @@ def test_predictions_of_different_classifiers_are_not_compared(passes: Passes) -
     same = check_drift(passes.write({**OLD, **new, **more}), version=None, clock=passes.clock)
     assert same.night is not None
     assert {finding.statistic for finding in same.night.findings} == {"features", "novel", "classes", "withheld"}
+
+
+def test_predictions_with_other_thresholds_are_not_compared(passes: Passes) -> None:
+    keep_reference(passes.write(OLD, limit="all"), version=1, clock=passes.clock)
+    run = passes.write({**OLD, **rows(70, 2)}, limit="max_error 0.05")
+    check = check_drift(run, version=1, clock=passes.clock)
+    assert check.night is not None
+    assert [finding.statistic for finding in check.night.findings] == ["features", "novel"]
+
+
+def test_escalated_predictions_are_compared_by_those_before_and_their_settings(passes: Passes) -> None:
+    run = passes.write(OLD)
+
+    def escalated(night: int, fraction: float) -> str:
+        parts = tuple(f"runs/{night}/predictions/{each}" for each in run.run.plan.predictions)
+        plan = replace(run.run.plan, predictions=parts, cheap_predictions=run.run.plan.predictions)
+        job = replace(run.job, escalate=EscalateSection(max_fraction=fraction))
+        return predictions_of(replace(run, run=replace(run.run, plan=plan), job=job))
+
+    assert escalated(1, 0.1) == escalated(2, 0.1)
+    assert len({escalated(1, 0.1), escalated(1, 0.2), predictions_of(run)}) == 3
 
 
 def test_parts_of_the_reference_are_not_read_again(passes: Passes) -> None:
