@@ -94,7 +94,8 @@ def keep_reference(
     where fewer than `LEAST` of them are left, the sample before is carried on without predictions.
 
     It may be called again after a kill, or by two processes: a version has one reference, unless `accept` adds another,
-    or added one under another version since: after a rollback, what was accepted stays accepted.
+    or added one under another version since: after a rollback, what was accepted stays accepted. A reference of fewer than
+    `LEAST` images counts only until an archive has as many: that becomes the reference.
 
     Args:
         embedded: a complete run of the job, by this version.
@@ -113,10 +114,13 @@ def keep_reference(
     drift = _drift_of(embedded)
     for _ in count():
         known = drift.references()
-        if not accept and (found := _reference_of(known, version)) is not None:
+        found = None if accept else _reference_of(known, version)
+        if found is not None and found.images >= LEAST:
             return found
         former = None if accept else _former_of(known, backbone_of(embedded))
         images = _archive_of(embedded, drift) if former is None else _renewed(embedded, drift, former)
+        if found is not None and len(images.sample) < LEAST:
+            return found
         reference = DriftReference(
             number=known[-1].number + 1 if known else 1,
             time=later_than(known[-1].time if known else None, clock()),
@@ -164,12 +168,12 @@ def check_drift(
     drift = _drift_of(embedded)
     references = drift.references()
     reference = _reference_of(references, version)
-    if reference is None:
+    if reference is not None and reference.backbone != backbone_of(embedded):
+        raise JobError([f"{embedded.run.url} was embedded by another backbone than its reference. {ACCEPT}"])
+    if reference is None or reference.images < LEAST:
         reference = keep_reference(embedded, version=version, why="the first check", clock=clock)
         if reference.known not in {each.known for each in references}:
             return DriftCheck("reference", reference, None, 0)
-    if reference.backbone != backbone_of(embedded):
-        raise JobError([f"{embedded.run.url} was embedded by another backbone than its reference. {ACCEPT}"])
     for _ in count():
         check = _check(embedded, drift, reference, rules or DriftRules(), clock)
         if check is not None:
@@ -271,9 +275,9 @@ def _newest_of(references: list[DriftReference], backbone: str) -> DriftReferenc
 
 
 def _former_of(references: list[DriftReference], backbone: str) -> DriftReference | None:
-    """Return the newest reference of a backbone whose contents can be carried on: too few compare with nothing."""
-    found = (each for each in reversed(references) if each.backbone == backbone and each.images >= LEAST)
-    return next(found, None)
+    """Return the newest reference of a backbone; None if its contents are too few to be carried on."""
+    found = next((each for each in reversed(references) if each.backbone == backbone), None)
+    return None if found is None or found.images < LEAST else found
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from cluster.errors import StorageError
 from fewshot.drift import LEAST, Spent, next_level
 from ray_jobs.drift import DriftRules, check_drift, keep_reference
 from ray_jobs.drift.check_drift import predictions_of
+from ray_jobs.drift.drift_page import sentences_of
 from ray_jobs.drift.drift_store import DriftStore
 from ray_jobs.drift.newcomers import DrawnImage, DrawnSample, KnownContents, Newcomers, content_hashes
 from ray_jobs.errors import JobError
@@ -154,6 +155,22 @@ def test_an_accepted_archive_is_the_new_reference(passes: Passes) -> None:
     reference = keep_reference(changed, version=1, accept=True, why="summer", clock=passes.clock)
     assert (reference.number, reference.images, reference.why) == (2, 160, "summer")
     assert check_drift(changed, version=1, clock=passes.clock).did == "waiting"
+
+
+def test_a_reference_of_too_few_images_ends_with_the_first_archive_of_enough(passes: Passes) -> None:
+    small = check_drift(passes.write(rows(30, 1)), version=1, clock=passes.clock)
+    assert (small.did, small.reference.images) == ("reference", 30)
+    still = check_drift(passes.write(rows(40, 1)), version=1, clock=passes.clock)
+    assert (still.did, still.reference) == ("waiting", small.reference)
+    assert sentences_of(still) == (
+        "reference 1 of version 1, 30 images of 2026-11-01, is too small to compare with:"
+        " the first archive of 50 images takes its place",
+    )
+    images = {**rows(30, 1), **rows(70, 2, away=6.0)}
+    enough = check_drift(passes.write(images), version=1, clock=passes.clock)
+    assert (enough.did, enough.reference.images) == ("reference", 100)
+    strange = check_drift(passes.write({**images, **rows(70, 3, away=-9.0)}), version=1, rules=GENEROUS)
+    assert strange.is_alarm
 
 
 def test_what_was_accepted_stays_accepted_after_a_rollback(passes: Passes) -> None:
