@@ -90,8 +90,8 @@ def keep_reference(
 
     The first reference takes the archive as it is for normal, and so does one with another backbone, or with `accept`.
     Any other one carries on the contents of the reference before: what came meanwhile stays new, however often versions
-    are promoted. A promotion renews the predictions alone, by a sample of those contents as they are labelled now;
-    where fewer than `LEAST` of them are left, the sample before is carried on without predictions.
+    are promoted. The sample and its features stay, too. A promotion renews their predictions alone; images that are gone
+    have none, and count for neither `classes` nor `withheld`.
 
     It may be called again after a kill, or by two processes: a version has one reference, unless `accept` adds another,
     or added one under another version since: after a rollback, what was accepted stays accepted. A reference of fewer than
@@ -286,14 +286,14 @@ class _ReferenceImages:
 
     Attributes:
         sample: that is compared.
-        predictions: what determines them, see `predictions_of`; None if it has none.
+        predictions: what determines them, see `predictions_of`.
         run: whose parts of features have known contents only.
         known: path of the list of contents.
         contents: number of them.
     """
 
     sample: DrawnSample
-    predictions: str | None
+    predictions: str
     run: str
     known: str
     contents: int
@@ -310,17 +310,20 @@ def _archive_of(embedded: EmbeddedRun, drift: DriftStore) -> _ReferenceImages:
 
 
 def _renewed(embedded: EmbeddedRun, drift: DriftStore, former: DriftReference) -> _ReferenceImages:
-    """Carry on the contents of the reference before, with present predictions as far as they are there."""
-    known, left = drift.read(former.known, KnownContents), Newcomers(KnownContents.lowest({}), 1)
-    for images, features, hashes in _rows(embedded, frozenset()):
-        rows = np.flatnonzero(known.were_there(hashes))
-        left.offer([images[row] for row in rows.tolist()], features[rows], hashes[rows])
-    sample, predictions = left.sample(), predictions_of(embedded)
-    if len(sample) < LEAST:
-        before = drift.read(former.sample, DrawnSample)
-        without = tuple(replace(image, label=None, status=None) for image in before.images)
-        sample, predictions = replace(before, images=without), None
-    return _ReferenceImages(sample, predictions, former.run, former.known, former.contents)
+    """Carry on the contents and the sample of the reference before, with present predictions where there are any.
+
+    The features stay: of an archive that slides, what is left would be ever fewer images, and no random ones.
+    """
+    before, present = drift.read(former.sample, DrawnSample), dict[int, DrawnImage]()
+    for images, _, hashes in _rows(embedded, frozenset()):
+        for row in np.flatnonzero(np.isin(hashes, before.hashes)).tolist():
+            present.setdefault(int(hashes[row]), images[row])
+    renewed = tuple(
+        present.get(content) or replace(image, label=None, status=None)
+        for content, image in zip(before.hashes.tolist(), before.images, strict=True)
+    )
+    sample = replace(before, images=renewed)
+    return _ReferenceImages(sample, predictions_of(embedded), former.run, former.known, former.contents)
 
 
 def _parts_of(store: Store, run: str) -> frozenset[str]:

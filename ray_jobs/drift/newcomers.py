@@ -113,10 +113,18 @@ class DrawnImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DrawnSample:
-    """Images of a sample with their features [n, D] float32, unit rows, and the nights [n] in which they came."""
+    """Images of a sample.
+
+    Attributes:
+        images: n of them.
+        features: [n, D] float32, unit rows.
+        hashes: [n] of their contents.
+        nights: [n] int32, in which they came.
+    """
 
     images: tuple[DrawnImage, ...]
     features: NDArray[np.float32]
+    hashes: Hashes
     nights: NDArray[np.int32]
 
     def __len__(self) -> int:
@@ -128,6 +136,7 @@ class DrawnSample:
         n, D = self.features.shape
         names = ("image", "source", "shard", "row", "label", "status")
         columns = {name: pa.array([getattr(each, name) for each in self.images], _TYPES[name]) for name in names}
+        columns["content"] = pa.array(self.hashes, pa.uint64())
         flat = pa.array(np.ascontiguousarray(self.features).reshape(-1), pa.float32())
         columns["features"] = (
             pa.FixedSizeListArray.from_arrays(flat, D) if n else pa.array([], pa.list_(pa.float32(), D))
@@ -141,7 +150,8 @@ class DrawnSample:
         rows = table.select([*_TYPES]).to_pylist()
         column = table["features"].combine_chunks()
         features = column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), column.type.list_size)
-        return cls(tuple(DrawnImage(**row) for row in rows), features, np.zeros(len(rows), np.int32))
+        hashes, nights = table["content"].to_numpy(), np.zeros(len(rows), np.int32)
+        return cls(tuple(DrawnImage(**row) for row in rows), features, hashes, nights)
 
 
 _TYPES = {
@@ -189,8 +199,9 @@ class Newcomers:
         """Return the newest images first, of one night those with the lowest hashes."""
         self._prune()
         features = np.stack([row for *_, row in self._kept]) if self._kept else np.zeros((0, 1), np.float32)
+        hashes = np.array([content for _, content, *_ in self._kept], np.uint64)
         nights = np.array([-night for night, *_ in self._kept], np.int32)
-        return DrawnSample(tuple(image for _, _, image, _ in self._kept), features, nights)
+        return DrawnSample(tuple(image for _, _, image, _ in self._kept), features, hashes, nights)
 
     def seen(self) -> KnownContents:
         """Return the contents that came since the reference and are there."""

@@ -25,8 +25,7 @@ class DriftReference(JsonDocument):
         run: the run whose contents are those that are known, a path in the output; that of the reference whose contents
             it carries on.
         backbone: fingerprint of the backbone, as the folder of features has it.
-        predictions: what determines the predictions of the sample, their folder in the output; None for a sample that
-            is carried on without predictions.
+        predictions: what determines the predictions of the sample, their folder in the output.
         images: number of images of the sample.
         contents: number of different contents by which new images are told from old ones.
         sample: path of the sample in the output; contains the digest of its content.
@@ -40,7 +39,7 @@ class DriftReference(JsonDocument):
     version: int | None
     run: str
     backbone: str
-    predictions: str | None
+    predictions: str
     images: int
     contents: int
     sample: str

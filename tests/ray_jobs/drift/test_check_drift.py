@@ -236,17 +236,31 @@ def test_the_newest_nights_stay_apart_after_a_promotion(passes: Passes) -> None:
     assert (again.did, again.night) == ("unchanged", check.night)  # A rollback compares nothing twice.
 
 
-def test_a_sample_of_which_too_few_are_left_is_carried_on_without_predictions(passes: Passes) -> None:
+def test_a_promotion_keeps_images_that_are_gone_without_their_predictions(passes: Passes) -> None:
     first = keep_reference(passes.write(OLD), version=1, clock=passes.clock)
-    images = {**dict(list(OLD.items())[: LEAST - 1]), **rows(70, 2)}
+    left = dict(list(OLD.items())[: LEAST - 1])
+    images = {**{f"moved_{name}": row for name, row in left.items()}, **rows(70, 2)}
     run = passes.write(images, dict.fromkeys(images, "blue"), classifier=2)
     second = keep_reference(run, version=2, clock=passes.clock)
-    assert (second.images, second.known, second.predictions) == (90, first.known, None)
-    sample = stored(passes).read(second.sample, DrawnSample)
-    assert {(image.label, image.status) for image in sample.images} == {(None, None)}
+    assert (second.images, second.known, second.predictions) == (90, first.known, "predictions/2-all")
+    before, sample = (stored(passes).read(each.sample, DrawnSample) for each in (first, second))
+    assert np.array_equal(sample.features, before.features)
+    labels = {image.image: (image.label, image.status) for image in sample.images}
+    assert labels == {
+        **{f"moved_{name}": ("blue", "ok") for name in left},
+        **{name: (None, None) for name in set(OLD) - set(left)},
+    }
     check = check_drift(run, version=2, rules=GENEROUS, clock=passes.clock)
     assert check.night is not None
     assert [finding.statistic for finding in check.night.findings] == ["features", "novel"]
+
+
+def test_the_reference_of_an_archive_that_slides_keeps_its_images(passes: Passes) -> None:
+    archive = list(rows(200, 1).items())
+    for version in range(1, 6):
+        reference = keep_reference(passes.write(dict(archive), classifier=version), version=version)
+        assert reference.images == 200
+        archive = archive[30:] + list(rows(30, version + 1).items())
 
 
 @pytest.mark.parametrize("changed", ["backbone", "too few images"])
@@ -452,9 +466,11 @@ def test_the_sample_has_the_newest_and_of_a_night_those_with_the_lowest_hashes()
 
 def test_samples_and_contents_are_read_as_they_were_written() -> None:
     images = (DrawnImage("a.png", "", "s", 3, None, None), DrawnImage("b.png", "x.tar", "s", 4, "amber", "abstained"))
-    sample = DrawnSample(images, np.eye(2, 5, dtype=np.float32), np.zeros(2, np.int32))
+    hashes = np.array([7, 2**64 - 3], np.uint64)
+    sample = DrawnSample(images, np.eye(2, 5, dtype=np.float32), hashes, np.zeros(2, np.int32))
     again = DrawnSample.from_bytes(sample.to_bytes())
     assert again.images == images
+    assert again.hashes.tolist() == [7, 2**64 - 3]
     assert np.array_equal(again.features, sample.features)
     known = KnownContents.lowest({2**64 - 2: 1, 3: 2}, 2**64 - 1)
     found = KnownContents.from_bytes(known.to_bytes())
