@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -90,12 +90,12 @@ def keep_reference(
 
     The first reference takes the archive as it is for normal, and so does one with another backbone, or with `accept`.
     Any other one carries on the contents of the reference before: what came meanwhile stays new, however often versions
-    are promoted. The sample and its features stay, too. A promotion renews their predictions alone; images that are gone
-    have none, and count for neither `classes` nor `withheld`.
+    are promoted. The sample and its features stay, too. A promotion renews their predictions alone; images that are
+    gone have none, and count for neither `classes` nor `withheld`.
 
     It may be called again after a kill, or by two processes: a version has one reference, unless `accept` adds another,
-    or added one under another version since: after a rollback, what was accepted stays accepted. A reference of fewer than
-    `LEAST` images counts only until an archive has as many: that becomes the reference.
+    or added one under another version since: after a rollback, what was accepted stays accepted. A reference of fewer
+    than `LEAST` images counts only until an archive has as many: that becomes the reference.
 
     Args:
         embedded: a complete run of the job, by this version.
@@ -148,8 +148,11 @@ def check_drift(
     Where nothing came and contents vanished, what is left is compared, so that an alarm ends when its cause is removed.
     The level of a night follows from the nights that are stored, see `fewshot.drift.alarm_budget`. `classes` and
     `withheld` compare predictions, and are left out where those of the reference are by another classifier or other
-    thresholds than those of the run, or are not there. What they would have got of the level stays unspent, though the night counts as if it
-    had spent it: fewer false alarms than stated are to be expected, not more.
+    thresholds than those of the run, or are not there. A classifier is too sure of images that it learned from: these
+    count for neither of the two, and both are left out where more than `floors.change` of a sample are such images,
+    since those that people chose to label, taken out, would change the shares by as much. What they would have got of
+    the level stays unspent, though the night counts as if it had spent it: fewer false alarms than stated are to be
+    expected, not more.
 
     Args:
         embedded: a complete run of the job.
@@ -211,7 +214,13 @@ def _check(
     old, new = _samples(base, present)
     found, unlike = compare(old, new, sizes, level=level, floors=rules.floors, seed=reference.number)
     is_comparable = reference.predictions == predictions_of(embedded)
-    findings = [each for each in found if is_comparable or each.statistic not in OF_PREDICTIONS]
+    most = rules.floors.change
+    findings = [
+        each
+        for each in found
+        if each.statistic not in OF_PREDICTIONS
+        or (is_comparable and _learned_share(base.images, present.images[: each.images]) <= most)
+    ]
     night = DriftNight(
         number=number,
         time=time,
@@ -339,6 +348,7 @@ def _rows(
     embedded: EmbeddedRun, known: frozenset[str]
 ) -> Iterable[tuple[list[DrawnImage], NDArray[np.float32], Hashes]]:
     """Read the images of a run, part by part, but for parts that are known."""
+    learned = frozenset(embedded.run.plan.learned_from or ())
 
     def read(part: str) -> tuple[list[DrawnImage], NDArray[np.float32], Hashes]:
         rows, shard = view_features(embedded.store, part), shard_of(part)
@@ -346,30 +356,40 @@ def _rows(
         table = embedded.predicted(shard)
         predicted = {} if table is None else {row["image"]: row for row in table.to_pylist()}
         images = [
-            _drawn(rows.images[row], rows.sources[row], shard, row, predicted.get(rows.images[row]))
+            _drawn(image, rows.sources[row], shard, row, predicted.get(image), learned=image in learned)
             for row in positions.tolist()
+            for image in [rows.images[row]]
         ]
         return images, features, content_hashes(rows.views[positions, 0])
 
     return ordered_map(read, [part for part in embedded.features if part not in known], READERS)
 
 
-def _drawn(image: str, source: str, shard: str, row: int, predicted: Mapping[str, Any] | None) -> DrawnImage:
+def _drawn(
+    image: str, source: str, shard: str, row: int, predicted: Mapping[str, Any] | None, *, learned: bool
+) -> DrawnImage:
     top, status = (None, None) if predicted is None else (predicted["top_labels"], predicted["status"])
-    return DrawnImage(image, source, shard, row, str(top[0]) if top else None, status)
+    return DrawnImage(image, source, shard, row, str(top[0]) if top else None, status, learned)
 
 
 def _samples(*drawn: DrawnSample) -> list[Sample]:
-    """Return samples with classes as numbers that mean the same in all."""
+    """Return samples with classes as numbers that mean the same in all; images that were learned from have none."""
     numbers: dict[str | None, int] = {None: -1}
+    counted = [[None if image.learned else image.label for image in each.images] for each in drawn]
     return [
         Sample(
             each.features,
-            np.array([numbers.setdefault(image.label, len(numbers)) for image in each.images], np.int64),
+            np.array([numbers.setdefault(label, len(numbers)) for label in labels], np.int64),
             np.array([image.status in WITHHELD for image in each.images], bool),
         )
-        for each in drawn
+        for each, labels in zip(drawn, counted, strict=True)
     ]
+
+
+def _learned_share(*samples: Sequence[DrawnImage]) -> float:
+    """Return the largest share of images with a prediction that the classifier learned from, in any of the samples."""
+    counted = [[image.learned for image in images if image.label is not None] for images in samples]
+    return max(sum(learned) / max(1, len(learned)) for learned in counted)
 
 
 def _finding(finding: Finding) -> DriftFinding:

@@ -101,6 +101,7 @@ class DrawnImage:
 
     Attributes:
         image, source, shard, row, label, status: see `ray_jobs.results.drift_result.UnlikeImage`.
+        learned: whether the classifier that predicted learned from it.
     """
 
     image: str
@@ -109,6 +110,7 @@ class DrawnImage:
     row: int
     label: str | None
     status: str | None
+    learned: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,8 +136,7 @@ class DrawnSample:
     def to_bytes(self) -> bytes:
         """Return it as a Parquet object; equal samples give equal bytes. The nights are left out."""
         n, D = self.features.shape
-        names = ("image", "source", "shard", "row", "label", "status")
-        columns = {name: pa.array([getattr(each, name) for each in self.images], _TYPES[name]) for name in names}
+        columns = {name: pa.array([getattr(each, name) for each in self.images], _TYPES[name]) for name in _TYPES}
         columns["content"] = pa.array(self.hashes, pa.uint64())
         flat = pa.array(np.ascontiguousarray(self.features).reshape(-1), pa.float32())
         columns["features"] = (
@@ -161,6 +162,7 @@ _TYPES = {
     "row": pa.int64(),
     "label": pa.string(),
     "status": pa.string(),
+    "learned": pa.bool_(),
 }
 
 
