@@ -15,7 +15,7 @@ from cluster import Store
 from cluster.fingerprint import fingerprint
 from cluster.records.reading import ordered_map
 from fewshot.drift import LEAST, Finding, Floors, Sample, Statistic, compare, next_level, windows
-from ray_jobs.drift.drift_store import Clock, DriftStore, spent_of, utc_now, years_between
+from ray_jobs.drift.drift_store import Clock, DriftStore, spent_by, utc_now, written
 from ray_jobs.drift.newcomers import (
     DrawnImage,
     DrawnSample,
@@ -26,7 +26,6 @@ from ray_jobs.drift.newcomers import (
     joined,
 )
 from ray_jobs.errors import JobError
-from ray_jobs.labels.label_event import later_than
 from ray_jobs.output.feature_parts import READERS, view_features
 from ray_jobs.output.layout import shard_of
 from ray_jobs.output.runs import read_run
@@ -123,7 +122,7 @@ def keep_reference(
             return found
         reference = DriftReference(
             number=known[-1].number + 1 if known else 1,
-            time=later_than(known[-1].time if known else None, clock()),
+            time=written(clock()),
             version=version,
             run=images.run,
             backbone=backbone_of(embedded),
@@ -207,9 +206,9 @@ def _check(
     sizes = windows(present.nights.tolist())
     if not sizes or reference.images < LEAST:
         return DriftCheck("waiting", reference, None, newcomers.came)
-    first = references[0].time
-    time = later_than(nights[-1].time if nights else None, clock())
-    level = next_level(spent_of(nights, first), years_between(first, time), alarms_a_year=rules.alarms_a_year)
+    time = written(clock())
+    spent, years = spent_by(time, references, nights)
+    level = next_level(spent, years, alarms_a_year=rules.alarms_a_year)
     base = drift.read(reference.sample, DrawnSample)
     old, new = _samples(base, present)
     found, unlike = compare(old, new, sizes, level=level, floors=rules.floors, seed=reference.number)

@@ -20,7 +20,7 @@ class DriftReference(JsonDocument):
 
     Attributes:
         number: of the reference, from 1.
-        time: when it was written.
+        time: when it was written, by the clock of that machine; numbers give the order.
         version: of the registry that was promoted; None for a job without a registry.
         run: the run whose contents are those that are known, a path in the output; that of the reference whose contents
             it carries on.
@@ -103,7 +103,7 @@ class DriftNight(JsonDocument):
 
     Attributes:
         number: of the entry, from 1.
-        time: when it was made.
+        time: when it was made, likewise.
         reference: number of the reference.
         run: the run whose images were compared, a path in the output.
         came: number of contents that came since the night before.

@@ -17,7 +17,7 @@ from fewshot.drift import LEAST, Spent, next_level
 from ray_jobs.drift import DriftRules, check_drift, keep_reference
 from ray_jobs.drift.check_drift import predictions_of
 from ray_jobs.drift.drift_page import sentences_of
-from ray_jobs.drift.drift_store import DriftStore
+from ray_jobs.drift.drift_store import DriftStore, written
 from ray_jobs.drift.newcomers import DrawnImage, DrawnSample, KnownContents, Newcomers, content_hashes
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import EscalateSection
@@ -134,6 +134,26 @@ def test_levels_follow_from_the_nights_that_are_stored(passes: Passes) -> None:
     assert check.night is not None
     assert check.night.number == 4  # Another reference does not fill the bucket again.
     assert check.night.level == pytest.approx(next_level(spent, 3 / 365, alarms_a_year=1.0), rel=1e-6)
+
+
+@pytest.mark.parametrize("ahead", ["the reference", "a night"])
+def test_a_clock_that_was_years_ahead_once_leaves_later_levels_as_they_are(passes: Passes, ahead: str) -> None:
+    images, years = dict(OLD), 73.0
+    passes.days(365 * years * (ahead == "the reference"))
+    keep_reference(passes.write(images), version=1, clock=passes.clock)
+    passes.days(-365 * years * (ahead == "the reference"))
+    spent: list[Spent] = []
+    for night in range(1, 5):
+        is_wrong = ahead == "a night" and night == 2
+        passes.days(1 + 365 * years * is_wrong)
+        images |= rows(60, 10 + night)
+        check = check_drift(passes.write(images), version=1, clock=passes.clock)
+        passes.days(-365 * years * is_wrong)
+        assert check.night is not None
+        if not is_wrong:
+            assert check.night.time == written(passes.now)
+            assert check.night.level == pytest.approx(next_level(spent, night / 365, alarms_a_year=1.0))
+        spent.append(Spent((night - is_wrong) / 365, check.night.level))
 
 
 def test_the_newest_nights_are_looked_at_alone_as_well(passes: Passes) -> None:
