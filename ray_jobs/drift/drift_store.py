@@ -102,8 +102,8 @@ class DriftStore:
 def spent_by(now: str, references: Sequence[DriftReference], nights: Sequence[DriftNight]) -> tuple[list[Spent], float]:
     """Return what nights spent, and the time now, in years of 365 days since the first entry.
 
-    A night more than `AHEAD` later than now was written by a clock that was wrong. It spent its level, and no time passed
-    until it: the false alarms of the years until then are not there yet, and later nights are not late.
+    A night more than `AHEAD` later than now was written by a clock that was wrong: it spent its level, but no time
+    passed until then.
     """
     first = min(each.time for each in (*references, *nights))
     latest = _moment(now) + AHEAD

@@ -505,6 +505,24 @@ def test_the_sample_has_the_newest_and_of_a_night_those_with_the_lowest_hashes()
     assert (newcomers.came, len(newcomers.seen())) == (10, 250)
 
 
+def test_contents_that_are_held_do_not_grow_with_the_archive() -> None:
+    features = np.random.default_rng(2).normal(size=(3000, DIM)).astype(np.float32)
+    hashes = content_hashes(features)
+    images = [DrawnImage(str(number), "", "", number, None, None) for number in range(3000)]
+    bounded, unbounded = (Newcomers(KnownContents.lowest({}), 1, size=40, most=most) for most in (100, 3000))
+    held = 0
+    for start in range(0, 3000, 50):
+        block = slice(start, start + 50)
+        for each in (bounded, unbounded):
+            each.offer(images[block], features[block], hashes[block])
+        held = max(held, len(bounded._seen))
+    assert held <= 400
+    assert [image.row for image in bounded.sample().images] == [image.row for image in unbounded.sample().images]
+    lowest = np.sort(hashes)[:100]
+    assert (bounded.seen().hashes.tolist(), bounded.seen().bound) == (lowest.tolist(), int(lowest[-1]))
+    assert (bounded.came, unbounded.came) == (100, 3000)
+
+
 def test_samples_and_contents_are_read_as_they_were_written() -> None:
     images = (
         DrawnImage("a.png", "", "s", 3, None, None),
