@@ -16,6 +16,7 @@ from ray_jobs.drift import DriftRules, check_drift, keep_reference
 from ray_jobs.drift.drift_page import sentences_of
 from ray_jobs.drift.report_drift import call_webhook, report_check, run_drift, webhook_url
 from ray_jobs.errors import JobError
+from ray_jobs.job_file.sections import DriftSection
 from ray_jobs.output.latest_runs import record_latest
 from ray_jobs.registry.journal import Journal
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
@@ -149,13 +150,31 @@ def test_a_webhook_that_cannot_be_reached_is_told_without_its_url(alarmed, monke
     assert "secret-token" not in told
 
 
+@pytest.mark.parametrize("is_alarm", [True, False])
+def test_a_webhook_that_is_not_set_is_told_and_prevents_no_check(tmp_path, monkeypatch, is_alarm) -> None:
+    monkeypatch.delenv("DRIFT_HOOK", raising=False)
+    passes, job = Passes(tmp_path), WrittenRun(tmp_path).job
+    section = DriftSection(alarms_a_year=300.0, webhook="$DRIFT_HOOK")
+    old = rows(90, 1)
+    for images in (old, {**old, **rows(70, 2, away=6.0 * is_alarm)}):
+        run = passes.write(images)
+        record_latest(run.store, "by-hand", "classification", run.run.folder)
+        result = run_drift(replace(job, drift=section))
+    assert (result.did, result.alarm) == ("compared", is_alarm)
+    assert result.webhook is not None
+    assert result.webhook.startswith("not sent: webhook: $DRIFT_HOOK is not set")
+
+
 def test_a_webhook_may_be_named_by_a_variable() -> None:
     assert webhook_url(None, {}) is None
     assert webhook_url("https://example.org/x", {}) == "https://example.org/x"
     assert webhook_url("$HOOK", {"HOOK": "http://h/x"}) == "http://h/x"
-    for given, environment in (("$HOOK", {}), ("$HOOK", {"HOOK": "file:///etc"}), ("ftp://x", {})):
-        with pytest.raises(JobError, match="expected a URL"):
+    with pytest.raises(JobError, match=r"webhook: \$HOOK is not set"):
+        webhook_url("$HOOK", {})
+    for given, environment in (("$HOOK", {"HOOK": "host/secret"}), ("host/secret", {}), ("$host/secret", {})):
+        with pytest.raises(JobError, match="expected a URL") as caught:
             webhook_url(given, environment)
+        assert "secret" not in str(caught.value)
 
 
 def test_a_run_that_is_not_by_production_is_refused(tmp_path) -> None:
