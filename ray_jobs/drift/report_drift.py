@@ -18,7 +18,7 @@ from ray_jobs.results.drift_result import DriftResult
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
 
 TIMEOUT_S = 10.0
-"""Of a webhook, to connect and to answer."""
+"""Of a webhook, to connect, and between parts of the head of its answer."""
 ATTEMPTS = 3
 
 
@@ -139,7 +139,9 @@ def call_webhook(url: str, result: DriftResult) -> str:
     )
     try:
         with urllib3.PoolManager(timeout=urllib3.Timeout(TIMEOUT_S), retries=retries) as pool:
-            answer = pool.request("POST", url, body=body, headers={"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json"}
+            answer = pool.request("POST", url, body=body, headers=headers, preload_content=False)
+            answer.close()  # What it says beside its status is not read: it may be long, or never end.
     except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         return redacted(f"not sent: {type(error).__name__}")
     return "sent" if 200 <= answer.status < 300 else f"not sent: HTTP status {answer.status}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -122,6 +124,35 @@ def test_a_webhook_that_is_slow_to_answer_gets_an_alarm_once(alarmed, monkeypatc
     with server(answers_at_once=False) as (url, got):
         assert call_webhook(url, result).startswith("not sent: ")
     assert len(got) == 1
+
+
+def test_the_answer_of_a_webhook_is_not_read_beyond_its_status(alarmed) -> None:
+    passes, run = alarmed
+    result = report_check(check_drift(run, version=3, rules=GENEROUS, clock=passes.clock), run, fails=False)
+    hung_up = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(500):  # Ten seconds, in parts that come at once.
+                    self.wfile.write(bytes(1 << 16))
+                    time.sleep(0.02)
+                return
+            hung_up.set()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        assert call_webhook(f"http://127.0.0.1:{http.server_port}/alarm", result) == "sent"
+        assert hung_up.wait(30)
+        http.shutdown()
+        thread.join()
 
 
 def test_connecting_to_a_webhook_is_tried_again(alarmed, monkeypatch) -> None:
