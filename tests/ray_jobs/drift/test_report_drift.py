@@ -224,6 +224,41 @@ def test_a_run_that_is_not_by_production_is_refused(tmp_path) -> None:
                 run_drift(job, accept=accept)
 
 
+class _Turn:
+    """What a turn of retraining returns."""
+
+    def __init__(self, *, refused: bool) -> None:
+        self.refused = refused
+
+    def to_json(self) -> dict[str, object]:
+        return {"refused": self.refused}
+
+
+@pytest.mark.parametrize(("turn", "code"), [(True, 3), (False, 0), ("classifier.from is set", 2)])
+def test_an_alarm_that_retrains_is_printed_and_ends_as_the_turn_does(
+    tmp_path, alarmed, monkeypatch, turn: bool | str, code: int
+) -> None:
+    passes, run = alarmed
+    check = check_drift(run, version=3, rules=GENEROUS, clock=passes.clock)
+    result = report_check(check, run, fails=False)
+    job = replace(WrittenRun(tmp_path).job, drift=DriftSection(on_alarm="retrain"))
+
+    def take_turn(path, overrides, by) -> _Turn:
+        assert overrides == ["job.name=x", "classifier.archive_sample=renew"]
+        if isinstance(turn, str):
+            raise JobError([turn])
+        return _Turn(refused=turn)
+
+    monkeypatch.setattr("ray_jobs.job_file.reading.read_job", lambda path, overrides: (job, []))
+    monkeypatch.setattr("ray_jobs.drift.report_drift.run_drift", lambda *given, **named: result)
+    monkeypatch.setattr("ray_jobs.commands.registry_group._take_turn", take_turn)
+    job_file = tmp_path / "job.toml"
+    job_file.touch()
+    outcome = fewshot("drift", job_file, "--set", "job.name=x")
+    assert (outcome.code, outcome.result) == (code, json.loads(json.dumps(result.to_json())))
+    assert "ALARM" in outcome.messages
+
+
 @pytest.mark.slow
 def test_the_command_ends_with_3_on_an_alarm_until_it_is_accepted(tmp_path, tiny_clip) -> None:
     place = Place(tmp_path, tiny_clip).fill(images=60)
