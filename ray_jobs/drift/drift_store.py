@@ -105,7 +105,7 @@ def spent_by(now: str, references: Sequence[DriftReference], nights: Sequence[Dr
     A night more than `AHEAD` later than now was written by a clock that was wrong: it spent its level, but no time
     passed until then.
     """
-    first = min(each.time for each in (*references, *nights))
+    first = min([each.time for each in references] + [night.time for night in nights])
     latest = _moment(now) + AHEAD
     spent, reached = list[Spent](), 0.0
     for night in nights:

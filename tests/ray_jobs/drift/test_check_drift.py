@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -318,10 +319,9 @@ def compared_after_learning(passes: Passes, learned: int) -> dict[str, DriftFind
     """Compare 300 images, of which labels of 60 are withheld but of none that was learned from, with 300 alike."""
     old, new = rows(300, 1), rows(300, 2)
     names, others = list(old), list(new)
-    withheld = {*names[: 60 - learned], *others[:60]}
-    given = {"learned": names[60 - learned : 60], "withheld": withheld}
-    keep_reference(passes.write(old, **given), version=1, clock=passes.clock)
-    check = check_drift(passes.write({**old, **new}, **given), version=1, clock=passes.clock)
+    write = partial(passes.write, learned=names[60 - learned : 60], withheld={*names[: 60 - learned], *others[:60]})
+    keep_reference(write(old), version=1, clock=passes.clock)
+    check = check_drift(write({**old, **new}), version=1, clock=passes.clock)
     assert check.night is not None
     return {finding.statistic: finding for finding in check.night.findings}
 
