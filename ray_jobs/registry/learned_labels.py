@@ -142,13 +142,17 @@ def diff_labels(before: LearnedLabels, after: LearnedLabels) -> LabelDiff:
 
 
 def _renamed(before: LearnedLabels, after: LearnedLabels) -> tuple[tuple[str, str], ...]:
-    """Classes that are gone whose images that are still there all have one and the same class, a new one."""
+    """Classes that are gone whose images, most of which are still there, all have one and the same class, a new one."""
     gone = [name for name in before.classes if name not in after.classes]
     new = {name for name in after.classes if name not in before.classes}
     successors: defaultdict[str, set[str]] = defaultdict(set)
+    images, left = Counter[str](), Counter[str]()
     for key, given in before.of_content.items():
         for name in given:
             successors[name].update(after.of_content.get(key, ()))
-    pairs = [(name, next(iter(successors[name]))) for name in gone if len(successors[name]) == 1]
+            images[name] += 1
+            left[name] += key in after.of_content
+    most = [name for name in gone if 2 * left[name] > images[name]]
+    pairs = [(name, next(iter(successors[name]))) for name in most if len(successors[name]) == 1]
     heirs = Counter(heir for _, heir in pairs)
     return tuple((name, heir) for name, heir in pairs if heir in new and heirs[heir] == 1)

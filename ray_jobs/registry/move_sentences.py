@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ray_jobs.registry.moves import (
+    Accepted,
     Compared,
     Confirmed,
     Evidence,
@@ -28,13 +29,14 @@ def move_sentence(move: Move) -> str:
     """Return what was done, such as "version 3 was promoted by hand, in place of version 2"."""
     how = " by hand" if is_by_hand(move) else ""
     match move:
-        case Registered(version=version, is_accepted=is_accepted):
-            accepted = ", with labels that a person accepted" if is_accepted else ""
+        case Registered(version=version):
             beside = "" if version.parent is None else f", beside version {version.parent} in production"
-            return f"version {version.number} was trained{beside}{accepted}"
+            return f"version {version.number} was trained{beside}"
         case Refused(days=days, images=images, agreeing=agreeing, expected=expected, classes=classes):
             counts = f"production agrees with {agreeing:,} of {images:,}, and expected {expected:,.0f}"
             return f"new labels ({', '.join(days)}) were refused: {counts}; look at {', '.join(classes)}"
+        case Accepted(days=days, classes=classes):
+            return f"new labels ({', '.join(days)}) that contradict production were accepted; of {', '.join(classes)}"
         case Compared(version=number, against=against):
             return f"version {number} was compared with version {against}; nothing was moved"
         case Promoted(version=number, former=former, is_watched=is_watched):

@@ -25,7 +25,7 @@ from ray_jobs.results.registry_results import ChurnSummary, Outlook, RetrainResu
 from ray_jobs.retraining.after_labelling import look_back
 from ray_jobs.retraining.candidates import decide_candidate, drop_or_decide
 from ray_jobs.retraining.fresh_labels import LabelComparison
-from ray_jobs.retraining.training import train_if_due
+from ray_jobs.retraining.training import accept_labels, train_if_due
 from ray_jobs.retraining.turn import Decision, Rules
 from ray_jobs.retraining.turn_facts import Acceptance, TurnFacts
 from ray_jobs.retraining.turn_record import TurnRecord
@@ -127,6 +127,7 @@ def retrain(job: Job, reporter: Reporter, *, by: str, acceptance: Acceptance = "
 
 
 def _carry_out(facts: TurnFacts, record: TurnRecord, lease: Lease) -> Turn:
+    accept_labels(facts, record)
     look_at_watched(facts, record)
     drop_or_decide(facts, record)
     if train_if_due(facts, record, lease):

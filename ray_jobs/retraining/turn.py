@@ -12,7 +12,7 @@ from ray_jobs.registry.registry_state import RegistryState
 from ray_jobs.retraining.fresh_labels import LabelComparison
 from ray_jobs.retraining.label_nights import Night
 
-Step = Literal["train", "refuse", "promote", "reject", "hold", "roll back", "confirm"]
+Step = Literal["train", "refuse", "accept", "promote", "reject", "hold", "roll back", "confirm"]
 NO_EVIDENCE = (
     "waiting for labels of audits or imported tables, of which none came since (fewshot audit; or decide by hand:"
     " fewshot registry promote or reject)"
@@ -93,7 +93,7 @@ def _watched(compared: LabelComparison, alpha: float, enough: int | None) -> Dec
     if result.decision == "reject":
         return Decision("roll back", f"evidence of harm: {counts}", result, compared)
     if fallen := compared.fallen(alpha):
-        return Decision("roll back", f"evidence of harm in {_some(fallen)}: {counts}", result, compared)
+        return Decision("roll back", f"evidence of harm in {some_of(fallen)}: {counts}", result, compared)
     is_single = len(set(compared.newer)) == 1
     if enough is not None and is_single and result.decision == "promote":
         return Decision("confirm", f"shown to be better: {counts}", result, compared)
@@ -116,7 +116,7 @@ def decide_frozen(compared: LabelComparison, state: RegistryState, rules: Rules)
     if result.decision == "reject":
         return Decision("reject", f"production is shown to be better: {counts}", result, compared)
     if fallen := compared.fallen(rules.alpha):
-        return Decision("reject", f"production is shown to be better in {_some(fallen)}: {counts}", result, compared)
+        return Decision("reject", f"production is shown to be better in {some_of(fallen)}: {counts}", result, compared)
     if result.decision == "promote":
         shown = "better" if not margin else f"not worse by {100 * margin:g} points"
         return Decision("promote", f"shown to be {shown}: {counts}", result, compared)
@@ -152,7 +152,7 @@ def decide_by_held_back(
         return Decision("reject", f"worse on examples that were held back: {counts}", result, compared, basis)
     why = f"no harm on examples that were held back: {counts}" if count else "no example could be held back to compare"
     if new_classes:
-        why = f"{_some(new_classes)}: new, and not waiting; on the other classes {why}"
+        why = f"{some_of(new_classes)}: new, and not waiting; on the other classes {why}"
     return Decision("promote", why, result, compared, basis)
 
 
@@ -162,7 +162,7 @@ def decide_nights(nights: Sequence[Night]) -> Decision:
     agreeing, labels = sum(each.agreeing for each in found), sum(each.labels for each in found)
     expected = sum(each.expected for each in found)
     counts = f"production agrees with {agreeing:,} of {labels:,} new labels, and expected {expected:,.0f}"
-    return Decision("refuse", f"{counts}; look at the labels of {_some(classes_of(nights))}")
+    return Decision("refuse", f"{counts}; look at the labels of {some_of(classes_of(nights))}")
 
 
 def classes_of(nights: Sequence[Night]) -> tuple[str, ...]:
@@ -175,6 +175,7 @@ def _counts(compared: LabelComparison) -> str:
     return f"{found.better} better, {found.worse} worse of {len(compared.labels)} labels"
 
 
-def _some(names: Sequence[str]) -> str:
+def some_of(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return f"{', '.join(names[:SHOWN])}{more}"

@@ -11,7 +11,7 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
 from ray_jobs.registry.journal import Journal
 from ray_jobs.registry.learned_labels import LabelDiff, LearnedLabels, diff_labels, read_learned_labels
-from ray_jobs.registry.moves import Refused, Registered, Version
+from ray_jobs.registry.moves import Accepted, Refused, Registered, Version
 from ray_jobs.registry.registry_state import RegistryState
 from ray_jobs.retraining.evidence_source import EvidenceSource
 from ray_jobs.retraining.fresh_labels import ComparedVersion, FreshLabel
@@ -76,10 +76,12 @@ class TurnFacts:
 
     def learned(self, version: Version) -> LearnedLabels:
         """What a version learned from."""
-        if version.labels not in self._labels_of:
-            found = read_learned_labels(self.journal.store, self.journal.folder, version.labels)
-            self._labels_of[version.labels] = found
-        return self._labels_of[version.labels]
+        return self._learned_labels(version.labels)
+
+    def _learned_labels(self, digest: str) -> LearnedLabels:
+        if digest not in self._labels_of:
+            self._labels_of[digest] = read_learned_labels(self.journal.store, self.journal.folder, digest)
+        return self._labels_of[digest]
 
     def changes_since(self, version: Version) -> LabelDiff:
         """How the present labels differ from those that a version learned from."""
@@ -107,17 +109,27 @@ class TurnFacts:
 
     @property
     def refused(self) -> list[Night]:
-        """Nights of labels that production has not learned from and that contradict it; none if they are accepted."""
+        """Nights of labels that production has not learned from and that contradict it, unless they were accepted."""
         compared = (self.state.production, self.state.shadow)
         if compared not in self._refused_by:
             self._refused_by[compared] = self._find_refused()
         return self._refused_by[compared]
 
+    def labels_were_accepted(self) -> None:
+        """Ask anew which labels are refused."""
+        self._refused_by.clear()
+
+    @property
+    def newest_label(self) -> str:
+        """Time of the newest label of the ledger; empty without any."""
+        return max(self.evidence.times.values(), default="")
+
     def _find_refused(self) -> list[Night]:
         production = self.production
-        if production is None or self.acceptance != "gate" or production.labels == self.labels.digest:
+        if production is None or production.labels == self.labels.digest:
             return []
-        turns = [each.time for each in self.journal.entries() if isinstance(each.move, Registered | Refused)]
+        moves = [each.move for each in self.journal.entries() if isinstance(each.move, Registered | Refused)]
+        turns = sorted(move.newest_label for move in moves)
         nights = new_labels_by_night(self.labels, self.learned(production), self.evidence.times, turns)
         nights = without_accepted(nights, self._accepted())
         if not nights:
@@ -134,9 +146,9 @@ class TurnFacts:
         return check_nights(nights, versions, self.evidence.corrections)
 
     def _accepted(self) -> list[LearnedLabels]:
-        """Labels that a person accepted, by the versions that learned from them."""
-        moves = [found for each in self.journal.entries() if isinstance(found := each.move, Registered)]
-        return [self.learned(move.version) for move in moves if move.is_accepted]
+        """All labels that there were whenever a person accepted some."""
+        moves = [found for each in self.journal.entries() if isinstance(found := each.move, Accepted)]
+        return [self._learned_labels(move.labels) for move in moves]
 
     @property
     def fresh_labels(self) -> list[FreshLabel]:

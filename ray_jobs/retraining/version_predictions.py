@@ -100,8 +100,8 @@ def _as_job_error(version: Version) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, DamagedError) as error:
-        advice = "Restore it from a copy, or go to another version: fewshot registry rollback, or promote"
-        raise JobError([f"the classifier of version {version.number} cannot be read: {error}. {advice}."]) from error
+        advice = "Restore it from a copy, or go without it: fewshot registry reject, or rollback"
+        raise JobError([f"a classifier of version {version.number} cannot be read: {error}. {advice}."]) from error
 
 
 def _examples_for(work: Classification, classifier: ClassifierRef) -> tuple[ClipSpec, Examples]:

@@ -20,6 +20,7 @@ from cluster.storage.objects import LocalObjects
 from ray_jobs.commands.app import app
 from ray_jobs.registry.learned_labels import LearnedLabels
 from ray_jobs.registry.moves import (
+    Accepted,
     Compared,
     Confirmed,
     Evidence,
@@ -192,7 +193,7 @@ def test_the_documented_commands_exist_and_parse() -> None:
 
 def test_the_page_names_all_that_a_journal_consists_of() -> None:
     named = set(re.findall(r"`([a-z_ ]+)`", PAGE))
-    kinds = (Registered, Refused, Compared, Promoted, Rejected, RolledBack, Confirmed, Pruned)
+    kinds = (Registered, Refused, Accepted, Compared, Promoted, Rejected, RolledBack, Confirmed, Pruned)
     assert set(get_args(Move)) == set(kinds)
     for kind in (*kinds, Evidence, JournalEntry):
         assert {item.name for item in fields(kind)} - {"kind"} <= named, kind.__name__

@@ -112,7 +112,8 @@ def test_refused_labels_can_be_accepted_and_a_version_promoted_by_force(place: P
     job, _ = read_job(place.job, ["retrain.policy=superior"])
     accepted = retrain(job, Reporter(), by="ann", acceptance="labels")
     assert (accepted.state.production, accepted.state.candidate, accepted.refused) == (1, 2, False)  # The gate decides.
-    assert "labels were accepted" in accepted.decisions[0][1].why
+    assert accepted.decisions[0][1].step == "accept"
+    assert "accepted" in kinds(place)
     assert not turn(place, "superior").refused  # They stay accepted.
     forced = retrain(job, Reporter(), by="ann", acceptance="force")
     assert (forced.state.production, forced.state.shadow, forced.refused) == (2, None, False)
