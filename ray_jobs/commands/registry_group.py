@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ray_jobs.commands.arguments import JobFile, Output, Overrides, job_name, locate_output, read_checked_job
-from ray_jobs.commands.command_group import CommandGroup, JsonResult, Program
+from ray_jobs.commands.command_group import CommandGroup, Continued, JsonResult, Program
 
 if TYPE_CHECKING:
     from ray_jobs.registry.journal import Journal
@@ -94,14 +94,15 @@ def drift(
         ),
     ] = None,
     by: By = None,
-) -> JsonResult:
+) -> JsonResult | Continued:
     """Compare new images with those at promotion, and raise an alarm.
 
     Images of the newest run that came since the classifier was promoted are compared with a sample of those that were
     there: by their features, predicted classes and withheld labels. Nothing is embedded. A run that was compared is not
     compared again; the first check keeps the reference if there is none.
 
-    The exit code is 3 on an alarm, unless drift.on_alarm says otherwise.
+    The exit code is 3 on an alarm, unless drift.on_alarm says otherwise. With "retrain" it is that of the turn, which
+    is taken after the result is written.
     """
     from ray_jobs.commands.registry_tables import show_drift
     from ray_jobs.console.progress import Reporter
@@ -115,7 +116,8 @@ def drift(
         result = run_drift(checked, accept=accept, webhook=webhook)
     show_drift(reporter, result)
     if result.alarm and checked.drift is not None and checked.drift.on_alarm == "retrain":
-        _take_turn(job, [*(set_ or ()), "classifier.archive_sample=renew"], by)
+        overrides = [*(set_ or ()), "classifier.archive_sample=renew"]
+        return Continued(result.to_json(), lambda: _take_turn(job, overrides, by).to_json())
     return result.to_json()
 
 

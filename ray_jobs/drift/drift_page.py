@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from cluster.secrets import redacted
+from fewshot.drift import LEAST
 from ray_jobs.drift.check_drift import DriftCheck
 from ray_jobs.drift.drift_store import DriftStore
 from ray_jobs.output.layout import Spot
@@ -36,6 +37,8 @@ def sentences_of(check: DriftCheck) -> tuple[str, ...]:
     match check.did:
         case "reference":
             return (f"kept {head}: later passes are compared with it",)
+        case "waiting" if reference.images < LEAST:
+            return (f"{head}, is too small to compare with: the first archive of {LEAST} images takes its place",)
         case "waiting":
             return (f"{plural(check.came, 'image')} came since {head}: too few to compare",)
     assert night is not None
