@@ -25,7 +25,7 @@ class DriftReference(JsonDocument):
         run: the run whose contents are those that are known, a path in the output; that of the reference whose contents
             it carries on.
         backbone: fingerprint of the backbone, as the folder of features has it.
-        classifier: that the predictions of the sample are by, its folder in the output or its URL; None for a sample
+        classifier: that the predictions of the sample are by, its folder in the output; None for a sample
             that is carried on without predictions.
         images: number of images of the sample.
         contents: number of different contents by which new images are told from old ones.

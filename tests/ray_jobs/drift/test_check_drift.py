@@ -15,6 +15,7 @@ from cluster import Store
 from cluster.errors import StorageError
 from fewshot.drift import LEAST, Spent, next_level
 from ray_jobs.drift import DriftRules, check_drift, keep_reference
+from ray_jobs.drift.check_drift import classifier_of
 from ray_jobs.drift.drift_store import DriftStore
 from ray_jobs.drift.newcomers import DrawnImage, DrawnSample, KnownContents, Newcomers, content_hashes
 from ray_jobs.errors import JobError
@@ -232,6 +233,13 @@ def test_predictions_of_different_classifiers_are_not_compared(passes: Passes) -
     same = check_drift(passes.write({**OLD, **new, **more}), version=None, clock=passes.clock)
     assert same.night is not None
     assert {finding.statistic for finding in same.night.findings} == {"features", "novel", "classes", "withheld"}
+
+
+def test_the_classifier_of_a_run_is_known_after_the_output_was_moved(passes: Passes) -> None:
+    run = passes.write(OLD)
+    elsewhere = replace(run.run.plan, classifier=f"s3://before/{classifier_of(run)}")
+    moved = replace(run, run=replace(run.run, plan=elsewhere))
+    assert classifier_of(moved) == classifier_of(run) == f"classifiers/gda/{1:016x}"
 
 
 def test_parts_of_the_reference_are_not_read_again(passes: Passes) -> None:
