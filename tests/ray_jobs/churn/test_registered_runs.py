@@ -113,7 +113,8 @@ def test_a_classifier_that_was_registered_twice_is_its_newest_version(tmp_path: 
     runs = TwoRuns(tmp_path)
     former, present = two_runs(runs)
     journal = with_registry(runs, {1: FIRST, 2: FIRST}, 1)
-    again = replace(version(3, labels=journal.state().version(1).labels), folder=version(1).folder)
+    first = journal.state().version(1)
+    again = replace(version(3, labels=first.labels), folder=first.folder, classifier=first.classifier)
     journal.append(Registered(version=again), by="ann", why="again", after=journal.state())
     assert write_churn(former, present).before.version == 3
 
