@@ -27,7 +27,7 @@ from ray_jobs.preflight import scheduled_command_problems
 _APPLY = {"rayjob": "kubectl apply -f FILE", "raycluster": "kubectl apply -f FILE", "launcher": "ray up FILE"}
 
 NO_DEPLOY = (
-    'to run on Kubernetes, add the lines [deploy] and image = "registry/fewshot:0.1.0" to the job file (docs/cluster.md)'
+    'to run on Kubernetes, add [deploy] and image = "registry/fewshot:0.1.0" to the job file (docs/cluster.md)'
     "; to run without it: --local, or --systemd"
 )
 """What to do about the missing section of a job that is to be scheduled."""
