@@ -52,8 +52,7 @@ def _what_is_missing(check: DriftCheck) -> str:
     if check.reference.images < LEAST:
         needed = f"the reference has too few images to compare with, and needs {LEAST}"
         return f"{needed}: once the archive has them, run fewshot drift JOB.toml --accept"
-    left = f"{LEAST - check.came} more"
-    return f"nothing is compared yet: it takes {LEAST} new images, and {left} will do; those that came count then"
+    return f"nothing is compared yet: that takes {LEAST} new images at least, and those that came count then"
 
 
 def sentence_of(finding: DriftFinding) -> str:

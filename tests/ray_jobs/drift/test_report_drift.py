@@ -99,7 +99,7 @@ def test_without_an_alarm_nothing_is_sent(tmp_path) -> None:
     waiting = sentences_of(replace(check, did="waiting", night=None, came=7))
     assert waiting == (
         "7 images came since reference 1, 90 images of 2026-11-01",
-        "nothing is compared yet: it takes 50 new images, and 43 more will do; those that came count then",
+        "nothing is compared yet: that takes 50 new images at least, and those that came count then",
     )
 
 
