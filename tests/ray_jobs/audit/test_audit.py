@@ -16,7 +16,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.inputs.ground_truth import STORED_BEFORE
 from ray_jobs.job_file.sections import ClassifierSection
 from ray_jobs.labels import LabelLedger, new_label
-from ray_jobs.output.layout import JOB
+from ray_jobs.output.layout import JOB, PLAN
 from ray_jobs.output.runs import open_run, sealed_job_file
 from ray_jobs.registry.journal import Journal
 from ray_jobs.registry.moves import Registered
@@ -128,8 +128,9 @@ def test_what_a_registered_version_learned_from_is_known(run):
     job = replace(run.job, classifier=ClassifierSection(from_="elsewhere/gda/1"))
     run.store.put(f"{RUN}/{JOB}", sealed_job_file(job))
     assert audited(run, 40).result.notes == (STORED_BEFORE,)
-    name = open_run(f"{run.store.root}/{RUN}").plan.classifier_name
-    registered = Registered(version=replace(version(1), classifier=name))
+    plan = open_run(f"{run.store.root}/{RUN}").plan
+    run.store.put(f"{RUN}/{PLAN}", replace(plan, classifier=f"/before/the/move/{version(1).folder}").to_bytes())
+    registered = Registered(version=version(1))
     Journal(run.store, job.job.name).append(registered, by="cron", why="first", after=RegistryState())
     assert audited(run, 40, seed=1).result.notes == ()
 

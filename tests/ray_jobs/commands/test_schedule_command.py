@@ -291,7 +291,7 @@ def test_status_shows_all_commands_of_a_job_or_the_one_of_run(place):
     begun(place, "retrain")
     outcome = fewshot("schedule", place.job, "--status")
     assert [found["command"] for found in outcome.result["schedules"]] == ["retrain", "drift"]
-    assert "run fewshot schedule --run drift --local again" in " ".join(outcome.messages.split())
+    assert "--run drift --local (or --once, for what is due)" in " ".join(outcome.messages.split())
     one = fewshot("schedule", place.job, "--status", "--run", "drift")
     assert [found["command"] for found in one.result["schedules"]] == ["drift"]
     none = schedule(place.job, "--status", "--run", "classify")
