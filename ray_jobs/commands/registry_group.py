@@ -35,7 +35,19 @@ Job = Annotated[
         show_default="that of the job file, or the only one that has a registry",
     ),
 ]
-Number = Annotated[int, typer.Argument(help="Number of the version.", metavar="VERSION", min=1, show_default=False)]
+
+
+def _number(text: str) -> int:
+    if text.isascii() and text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise typer.BadParameter(
+        f"expected the number of a version, such as 3, got {text!r}; fewshot registry list has all"
+    )
+
+
+Number = Annotated[
+    int, typer.Argument(help="Number of the version.", metavar="VERSION", parser=_number, show_default=False)
+]
 
 
 def _reason(text: str) -> str:
@@ -172,7 +184,9 @@ def show(output: Output, version: Number, job: Job = None) -> JsonResult:
 def diff(
     output: Output,
     before: Number,
-    after: Annotated[int, typer.Argument(help="Number of the other one.", metavar="OTHER", min=1, show_default=False)],
+    after: Annotated[
+        int, typer.Argument(help="Number of the other one.", metavar="OTHER", parser=_number, show_default=False)
+    ],
     job: Job = None,
 ) -> JsonResult:
     """Compare two versions: their labels, classes and settings.
@@ -211,7 +225,7 @@ def rollback(
             "--to",
             help="Number of a version that was in production.",
             metavar="VERSION",
-            min=1,
+            parser=_number,
             show_default="the one before the present one",
         ),
     ] = None,

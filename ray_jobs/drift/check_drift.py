@@ -241,9 +241,9 @@ def backbone_of(embedded: EmbeddedRun) -> str:
 
 
 def classifier_of(embedded: EmbeddedRun) -> str | None:
-    """Return the folder of the classifier of a run in its output, or the URL of one elsewhere."""
-    folder = embedded.run.plan.classifier
-    return None if folder is None else folder.removeprefix(f"{embedded.store.root}/")
+    """Return the folder of the classifier of a run in its output, also after that was moved."""
+    name = embedded.run.plan.classifier_name
+    return None if name is None else f"classifiers/{name}"
 
 
 def predictions_of(embedded: EmbeddedRun) -> str:

@@ -56,14 +56,18 @@ def roll_back(journal: Journal, number: int | None = None, *, by: str, why: str)
         return _unmoved(journal, state, f"version {state.production} was gone back to already{_further(state)}")
     number = state.former if number is None else number
     if number is None or state.production is None:
-        raise JobError([f"the registry {journal.store.url(journal.folder)} has no earlier production to go back to"])
+        raise JobError(
+            [f"{journal.store.url(journal.folder)} has no earlier production to go back to{_instead(state)}"]
+        )
     _check_stored(journal, state, number)
     if number not in state.productions:
         raise JobError([f"version {number} was never in production; to make it so: fewshot registry promote"])
     if number == state.production:
         return _unmoved(journal, state, f"version {number} is in production already")
     move = RolledBack(version=number, former=state.production)
-    return _moved(journal, state, move, f"rolled back to version {number}", by=by, why=why)
+    return _moved(
+        journal, state, move, f"version {state.production} was taken back, version {number} is restored", by=by, why=why
+    )
 
 
 def _further(state: RegistryState) -> str:
@@ -95,6 +99,15 @@ def reject(journal: Journal, number: int, *, by: str, why: str) -> RegistryMove:
         raise JobError([f"version {number} is not the candidate ({found}), so there is nothing to reject"])
     move = Rejected(version=number, is_forced=True)
     return _moved(journal, state, move, f"rejected version {number}", by=by, why=why)
+
+
+def _instead(state: RegistryState) -> str:
+    """Return what a person can do who has nothing to go back to."""
+    others = [each for each in state.versions if each not in {state.production, *state.pruned}]
+    if not others:
+        return ": there is no other version yet"
+    one, listed = others[-1], ", ".join(map(str, others))
+    return f"; to put another version ({listed}) into production: fewshot registry promote OUTPUT {one} --why WHY"
 
 
 def _check_stored(journal: Journal, state: RegistryState, number: int) -> None:

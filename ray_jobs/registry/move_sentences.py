@@ -46,7 +46,7 @@ def move_sentence(move: Move) -> str:
         case Rejected(version=number):
             return f"version {number} was rejected{how}"
         case RolledBack(version=number, former=former):
-            return f"version {number} was restored{how or ' automatically'}, in place of version {former}"
+            return f"version {former} was taken back{how or ' automatically'}, and version {number} restored"
         case Confirmed(version=number):
             ended = f"the watch over version {number} and those before it ended"
             return f"{ended}{how or '; they did no harm'}"
@@ -57,11 +57,12 @@ def move_sentence(move: Move) -> str:
 
 def evidence_sentence(evidence: Evidence) -> str:
     """Return what a decision about the newer version rests on: counts and, where a bet decides, the odds."""
-    counts = f"{evidence.better:,} better, {evidence.worse:,} worse of {evidence.images:,} {IMAGES[evidence.basis]}"
+    newer_alone = f"of {evidence.images:,} {IMAGES[evidence.basis]}, the newer version alone is right on"
+    counts = f"{newer_alone} {evidence.better:,}, the older one alone on {evidence.worse:,}"
     if evidence.basis == "held-back examples":
         return counts
     newer, older, needed = map(factor, (evidence.log_evidence, evidence.log_harm, evidence.log_needed))
-    return f"{counts}; odds for it {newer}, against it {older}; {needed} decides"
+    return f"{counts}; odds for the newer one {newer}, against it {older}; {needed} decides"
 
 
 def factor(log_evidence: float) -> str:

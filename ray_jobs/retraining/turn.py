@@ -138,7 +138,7 @@ def decide_by_held_back(
         new_classes: that production does not know: they cannot wait.
     """
     better, worse, count = compared.comparison.better, compared.comparison.worse, len(compared.labels)
-    counts = f"{better} better, {worse} worse of {count} held-back examples"
+    counts = _counted(better, worse, count, "held-back examples")
     basis: EvidenceBasis = "held-back examples"
     if rules.is_frozen(state) and not new_classes:
         margin = rules.margin_for(state)
@@ -176,7 +176,12 @@ def classes_of(nights: Sequence[Night]) -> tuple[str, ...]:
 
 def _counts(compared: LabelComparison) -> str:
     found = compared.comparison
-    return f"{found.better} better, {found.worse} worse of {len(compared.labels)} labels"
+    return _counted(found.better, found.worse, len(compared.labels), "labels")
+
+
+def _counted(better: int, worse: int, count: int, what: str) -> str:
+    """Return on how many labels, or examples, only one of both versions is right."""
+    return f"of {count} {what}, the newer version alone is right on {better}, the older one alone on {worse}"
 
 
 def some_of(names: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from fewshot.promotion import guard_class, labels_needed, log_evidence_of_counts, log_needed
 from tests.fewshot.promotion.projects import simulate, superior

@@ -16,7 +16,7 @@ from cluster import Store
 from cluster.errors import StorageError
 from fewshot.drift import LEAST, Spent, next_level
 from ray_jobs.drift import DriftRules, check_drift, keep_reference
-from ray_jobs.drift.check_drift import predictions_of
+from ray_jobs.drift.check_drift import classifier_of, predictions_of
 from ray_jobs.drift.drift_page import sentences_of
 from ray_jobs.drift.drift_store import DriftStore, written
 from ray_jobs.drift.newcomers import DrawnImage, DrawnSample, KnownContents, Newcomers, content_hashes
@@ -347,6 +347,13 @@ def test_escalated_predictions_are_compared_by_those_before_and_their_settings(p
 
     assert escalated(1, 0.1) == escalated(2, 0.1)
     assert len({escalated(1, 0.1), escalated(1, 0.2), predictions_of(run)}) == 3
+
+
+def test_the_classifier_of_a_run_is_known_after_the_output_was_moved(passes: Passes) -> None:
+    run = passes.write(OLD)
+    elsewhere = replace(run.run.plan, classifier=f"s3://before/{classifier_of(run)}")
+    moved = replace(run, run=replace(run.run, plan=elsewhere))
+    assert classifier_of(moved) == classifier_of(run) == f"classifiers/gda/{1:016x}"
 
 
 def test_parts_of_the_reference_are_not_read_again(passes: Passes) -> None:

@@ -100,7 +100,10 @@ def test_without_an_alarm_nothing_is_sent(tmp_path) -> None:
     assert (result.alarm, result.fails, result.webhook, got) == (False, False, None, [])
     assert result.sentences[-1] == "no alarm"
     waiting = sentences_of(replace(check, did="waiting", night=None, came=7))
-    assert waiting == ("7 images came since reference 1, 90 images of 2026-11-01: too few to compare",)
+    assert waiting == (
+        "7 images came since reference 1, 90 images of 2026-11-01",
+        "nothing is compared yet: that takes 50 new images at least, and those that came count then",
+    )
 
 
 @pytest.mark.parametrize("statuses", [(500,), (302,), (404,)])

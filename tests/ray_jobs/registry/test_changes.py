@@ -124,7 +124,10 @@ def test_without_an_earlier_production_there_is_nothing_to_go_back_to(tmp_path: 
     journal = open_local(tmp_path)
     state = journal.append(Registered(version=version(1)), by="ann", why="first", after=journal.state())
     journal.append(Promoted(version=1, former=None), by="ann", why="first", after=state)
-    with pytest.raises(JobError, match="no earlier production to go back to"):
+    with pytest.raises(JobError, match="no earlier production to go back to: there is no other version yet"):
+        roll_back(journal, by="ann", why="harm")
+    journal.append(Registered(version=version(2)), by="ann", why="second", after=journal.state())
+    with pytest.raises(JobError, match=r"version \(2\) into production: fewshot registry promote OUTPUT 2"):
         roll_back(journal, by="ann", why="harm")
 
 

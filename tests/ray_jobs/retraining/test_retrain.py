@@ -254,7 +254,7 @@ def test_the_command_tells_what_it_did_and_what_it_would_take(place: Place) -> N
     later = fewshot("retrain", place.job, "--set", "retrain.policy=superior")
     labels = [each["labels"] for each in later.result["outlook"]]
     assert labels == sorted(labels, reverse=True)
-    assert "to show a gain of 1 points takes about" in later.messages
+    assert "a gain of 1 point takes" in later.messages
     listed = fewshot("registry", "list", str(place.output))
     assert [each["state"] for each in listed.result["versions"]] == ["production", "candidate"]
     back = fewshot("registry", "promote", str(place.output), "2", "--why", "looks good")
