@@ -99,7 +99,7 @@ def make_schedule_manifest(
         problems.append(NO_DEPLOY)
     if job.deploy is not None:
         problems += find_problems(job, job.deploy, kind=kind, command=SCHEDULED_LIKE)
-        problems += find_schedule_problems(job, job.deploy, kind=kind)
+        problems += find_schedule_problems(job, job.deploy, kind=kind, command=command)
     stop_if_any(problems)
     assert job.deploy is not None
     make = ray_cron_job if kind == "raycronjob" else cron_job
