@@ -40,7 +40,7 @@ WINDOW = 100
 LEAST = 50
 """Images that are compared, at least."""
 FEW, MOST = 199, 20_000
-"""Permutations where the effect is too small for an alarm, and most of them."""
+"""Permutations, at most: where the effect of the discriminant is too small for an alarm, and in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +186,7 @@ def _of_counts(reference: Sample, window: Sample, level: float, floor: float, se
     if min(int(each.sum()) for each in counted) < LEAST:
         return
     classes = reference.classes[counted[0]], window.classes[counted[1]]
-    shares = compare_shares(*classes, permutations=FEW, seed=seed)
-    if shares.effect >= floor:
-        shares = compare_shares(*classes, permutations=permutations_for(level), seed=seed)
+    shares = compare_shares(*classes, permutations=permutations_for(level), seed=seed)
     yield Finding(
         "classes", len(window), shares.by_chance, shares.distance, shares.effect, floor, shares.p_value, level
     )

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
-BLOCK = 512
-"""Permutations at a time."""
+from fewshot.drift.relabelling import relabelled_p_values
+
+FOR_CHANCE = 199
+"""Permutations that tell what chance adds to a distance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +48,21 @@ def compare_shares(
     Args:
         reference: [n0] classes, >= 0.
         present: [n1] classes, >= 0.
-        permutations: >= 1.
+        permutations: of the p-value, at most, >= 1.
         seed: of the draws.
     """
     classes, pooled = np.unique(np.concatenate([reference, present]), return_counts=True)
     observed = np.bincount(np.searchsorted(classes, present), minlength=len(classes))
     distance = float(_distances(observed[None], pooled, len(reference), len(present))[0])
     rng = np.random.default_rng(seed)
-    reached, squares = 0, 0.0
-    for start in range(0, permutations, BLOCK):
-        count = min(BLOCK, permutations - start)
+
+    def draw(count: int) -> NDArray[np.float64]:
         drawn = rng.multivariate_hypergeometric(pooled, len(present), size=count, method="marginals")
-        found = _distances(drawn, pooled, len(reference), len(present))
-        reached += int((found >= distance - 1e-12).sum())
-        squares += float((found**2).sum())
-    return SharesTest(distance, float(np.sqrt(squares / permutations)), (1 + reached) / (1 + permutations))
+        return _distances(drawn, pooled, len(reference), len(present))
+
+    by_chance = float(np.sqrt(np.mean(draw(FOR_CHANCE) ** 2)))
+    (p_value,) = relabelled_p_values(lambda count: draw(count)[None] >= distance - 1e-12, permutations)
+    return SharesTest(distance, by_chance, p_value)
 
 
 def _distances(

@@ -5,8 +5,7 @@ fold are scored by a ridge regression of the label (which sample a row is from) 
 Fisher's discriminant with a shrunken covariance. It stands in for logistic regression because its scores are linear in
 the labels: the covariances are factorized once, and each relabelling of the pooled sample costs products of matrices.
 The penalty follows from the pooled rows, which relabelling leaves as they are. So the statistics of the true labels are
-exchangeable with those of permuted ones if both samples are of one population, and p-values are exact:
-(1 + number of permutations that reach the statistic) / (1 + number of permutations).
+exchangeable with those of permuted ones if both samples are of one population, and p-values are exact (`relabelling`).
 
 Two statistics of the same scores, both within folds, since the offsets of two folds differ:
 
@@ -17,20 +16,20 @@ Two statistics of the same scores, both within folds, since the offsets of two f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from fewshot.drift.relabelling import relabelled_p_values
+
 FOLDS = 5
 PENALTY = 0.1
 """Of the ridge regression, as a share of the mean eigenvalue of the pooled covariance."""
 TAIL = 0.05
 """Share of the reference that scores above the bound of the tail."""
-BLOCK = 256
-"""Permutations at a time."""
 
 Floats = NDArray[np.float64]
 
@@ -101,18 +100,14 @@ class Discriminant:
         return found[self._present]
 
     def separation(self, permutations: int) -> Separation:
-        """Return both statistics with p-values of so many permutations, >= 1."""
-        reached = np.zeros(2)
-        for labels in self._permuted(permutations):
-            reached += (self._statistics(labels) >= self._observed).sum(axis=1)
-        auc_p_value, tail_p_value = (1.0 + reached) / (1.0 + permutations)
-        return Separation(self.auc, self.tail, float(auc_p_value), float(tail_p_value))
+        """Return both statistics with p-values of so many permutations at most, >= 1."""
+        auc_p_value, tail_p_value = relabelled_p_values(self._reach, permutations)
+        return Separation(self.auc, self.tail, auc_p_value, tail_p_value)
 
-    def _permuted(self, permutations: int) -> Iterator[NDArray[np.float32]]:
-        """Yield [n, P] labels, in blocks."""
-        for start in range(0, permutations, BLOCK):
-            count = min(BLOCK, permutations - start)
-            yield self._rng.permuted(np.tile(self._labels, (count, 1)), axis=1).T
+    def _reach(self, count: int) -> NDArray[np.bool_]:
+        """Return [2, count], which of the next permutations reach each statistic."""
+        labels = self._rng.permuted(np.tile(self._labels, (count, 1)), axis=1).T
+        return self._statistics(labels) >= self._observed
 
     def _statistics(self, labels: NDArray[np.float32]) -> Floats:
         """Return [2, P], the AUCs and tails of labels [n, P] in {0, 1}."""

@@ -63,6 +63,12 @@ nights
     What turns of `fewshot retrain` train and cost after classes were added, labels corrected, a class removed, one
     renamed, and after nothing; beside training and labelling anew, from the same features, and for the CPU time from
     nothing. FEWSHOT_BENCH_DATA must name a folder with grocery/splits.json. The size is the number of classes.
+drift
+    Only by name, and only where FEWSHOT_BENCH_DATA names a folder with sets of labelled photographs (see suggestion) of
+    900 images or more: how many nights alarm where nothing changes, and the night that finds a colour cast, a blur, a
+    fifth of images of classes that the classifier does not know, and a fifth from another set. Two thirds of the
+    classes are known. The gates are the stated rate of false alarms, and that all but the unknown classes are found.
+    The size is the number of nights without a change, of each set and kind of archive.
 audit
     How often intervals of audits hold, at their last answer and at every look, and how wide they are: plain samples,
     strata, scores (PPI++) and both, replayed on archives whose truth is known. The gates are for what `fewshot audit`

@@ -6,7 +6,9 @@ import runpy
 import sys
 import time
 from contextlib import redirect_stdout
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ from tests.bench import (
     decode,
     device,
     diffusion,
+    drift,
     export,
     job,
     labelled_sets,
@@ -145,6 +148,20 @@ def test_the_benchmark_of_random_labels_runs(photo_sets):
     rows = random_labels.run(images=100, repeat=2).rows
     assert [row["archive"] for row in rows] == list(random_labels.ARCHIVES)
     assert all(row["half random"] > 50 for row in rows)
+
+
+def test_the_benchmark_of_drift_runs(monkeypatch):
+    sets = {name: replace(photo_set(0, 320), name=name) for name in ("one", "other")} | {"few": photo_set(0, 100)}
+    away = np.roll(sets["one"].features["test"], 1, axis=1)
+    monkeypatch.setattr(drift, "find_sets", lambda: list(sets.values()))
+    monkeypatch.setattr(drift, "photo_paths", lambda name: [(row, 0) for row in range(960)])
+    monkeypatch.setattr(drift, "_embed_changed", lambda rows, change: away[rows])
+    result = drift.run(images=12, repeat=1, sets=["one"])
+    assert {(row["set"], row["archive"]) for row in result.rows} == {("one", "grows"), ("one", "is replaced")}
+    found = {(row["archive"], row["change"]): row["found"] for row in result.rows}
+    assert found["grows", "none"] == found["is replaced", "none"] == "0 false alarms in 12 nights"
+    assert found["is replaced", "blur"] == "night 1"
+    assert all(gate.holds for gate in result.gates if "another set" not in gate.claim)
 
 
 def test_random_labels_are_measured_only_where_there_is_enough_to_choose_from(monkeypatch):

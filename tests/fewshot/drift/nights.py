@@ -45,6 +45,7 @@ def simulate(
     seed: int,
     alarms_a_year: float = 1.0,
     floors: Floors | None = None,
+    compared_from: int = 1,
     until_alarm: bool = False,
     sample: int = SAMPLE,
 ) -> list[Night]:
@@ -59,6 +60,7 @@ def simulate(
         seed: of all draws.
         alarms_a_year: see `next_level`.
         floors: smallest effects; None takes the defaults.
+        compared_from: first night that is compared; those before it spend their levels.
         until_alarm: end with the first alarm.
         sample: images of the long window.
     """
@@ -76,6 +78,8 @@ def simulate(
         if not (sizes := windows(numbers)):
             continue
         spent.append(Spent(number * DAY, level))
+        if number < compared_from:
+            continue
         findings, _ = compare(base, present, sizes, level=level, floors=floors, seed=seed)
         found.append(Night(number, level, findings))
         if until_alarm and found[-1].alarms:

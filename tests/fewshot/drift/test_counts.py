@@ -25,9 +25,11 @@ def test_the_p_value_of_shares_is_that_of_shuffled_labels() -> None:
         return 0.5 * sum(abs((labels[:60] == k).mean() - (labels[60:] == k).mean()) for k in range(4))
 
     drawn = np.array([distance(rng.permutation(pooled)) for _ in range(4000)])
-    found = compare_shares(reference, present, permutations=4000, seed=1)
-    assert found.p_value == pytest.approx((drawn >= distance(pooled) - 1e-12).mean(), abs=0.03)
-    assert found.by_chance == pytest.approx(np.sqrt((drawn**2).mean()), rel=0.03)
+    found = [compare_shares(reference, present, permutations=4000, seed=seed) for seed in range(100)]
+    # Each is known to a third of it, as it stops early, and so the mean of a hundred to a thirtieth.
+    p_value = np.mean([each.p_value for each in found])
+    assert p_value == pytest.approx((drawn >= distance(pooled) - 1e-12).mean(), abs=0.02)
+    assert np.mean([each.by_chance for each in found]) == pytest.approx(np.sqrt((drawn**2).mean()), rel=0.02)
 
 
 def test_p_values_of_shares_are_uniform_where_nothing_changed() -> None:
