@@ -39,8 +39,9 @@ WINDOW = 100
 """Images of the short window, at least, if there are as many."""
 LEAST = 50
 """Images that are compared, at least."""
-FEW, MOST = 199, 20_000
-"""Permutations, at most: where the effect of the discriminant is too small for an alarm, and in any case."""
+FEW, MOST = 199, 100_000
+"""Permutations, at most: where the effect of the discriminant is too small for an alarm, and in any case. The latter show
+what a check an hour needs; an alarm takes as many as its level needs, everything else stops early."""
 
 
 @dataclass(frozen=True, slots=True)
