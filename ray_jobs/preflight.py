@@ -333,7 +333,8 @@ def _problem(where: str, attempt: Callable[[], object]) -> str | None:
 
 def scheduled_command_problems(job: Job, command: ScheduledCommand) -> list[str]:
     """Return what a command would refuse when it runs, as it says it, beyond what is checked of every job."""
-    return [*retrain_problems(job)] if command == "retrain" else []
+    retrains = command == "drift" and job.drift is not None and job.drift.on_alarm == "retrain"
+    return [*retrain_problems(job)] if command == "retrain" or retrains else []
 
 
 def retrain_problems(job: Job) -> Iterator[str]:

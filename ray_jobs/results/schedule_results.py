@@ -88,6 +88,13 @@ class ScheduleRecord(JsonDocument):
         time = datetime.fromisoformat(self.last.time)
         return max(since, time - timedelta(seconds=1) if self.last.is_to_be_resumed else time)
 
+    def until(self, time: datetime, *, begin: datetime) -> Self:
+        """Return the record as it is; without turns after a time, and since `begin`, if it goes beyond that time."""
+        if self.handled <= time:
+            return self
+        turns = tuple(turn for turn in self.turns if datetime.fromisoformat(turn.time) <= time)
+        return replace(self, since=begin.isoformat(timespec="seconds"), turns=turns)
+
     def has_schedule_of(self, other: ScheduleRecord) -> bool:
         """Return whether both run the same at the same times, but for the delay."""
         return (self.command, self.cron, self.time_zone) == (other.command, other.cron, other.time_zone)

@@ -12,8 +12,6 @@ from ray_jobs.errors import JobError
 from ray_jobs.scheduling.cron_expression import CronExpression
 
 MAX_JITTER = timedelta(days=1)
-CLOCK_WAS_WRONG = timedelta(days=1)
-"""If a run was started so far in the future, the clock of that time was wrong, and the run delays no other."""
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
 _DURATION = re.compile(r"([0-9]{1,5})([smh])")
 _DIGITS = 12
@@ -60,8 +58,6 @@ def decide(schedule: Schedule, *, now: datetime, handled: datetime) -> Decision:
         handled: the time of the last run that was started or, before the first one, when the schedule began; earlier
             times need no run.
     """
-    if handled > now + CLOCK_WAS_WRONG:
-        handled = now
     until = now - schedule.delay
     upcoming = next(schedule.cron.after(max(handled, until), schedule.zone))
     due = schedule.cron.latest(handled, until, schedule.zone) if handled < until else None

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from cluster.errors import LeaseLostError, StorageError
 from ray_jobs.results.schedule_results import OUTCOME_OF_CODE, ScheduledTurn, ScheduleRecord, TurnOutcome
 from ray_jobs.scheduling.due import Decision, decide
-from ray_jobs.scheduling.schedule_records import ScheduleRecords, schedule_of, to_text
+from ray_jobs.scheduling.schedule_records import ScheduleRecords, schedule_of, to_text, with_right_clock
 
 if TYPE_CHECKING:
     from ray_jobs.scheduling.turn_process import TurnEnd
@@ -91,7 +91,13 @@ class LocalScheduler:
         return self.record.last
 
     def _decide(self) -> Decision:
-        return decide(self.schedule, now=self.clock(), handled=self.handled)
+        now = self.clock()
+        record = with_right_clock(self.record, now)
+        if record != self.record:
+            self.show(f"the clock was ahead: turns after {self._local(now)} are forgotten, and the schedule begins now")
+            self.record, self.handled = record, record.handled
+            self._write()
+        return decide(self.schedule, now=now, handled=self.handled)
 
     def _take_turn(self, decision: Decision, due: datetime) -> None:
         since = decision.missed_since

@@ -19,6 +19,8 @@ from ray_jobs.scheduling.cron_expression import CronExpression, find_zone
 from ray_jobs.scheduling.due import Schedule, decide
 
 RECORD, LEASE = "record.json", "lease"
+CLOCK_WAS_WRONG = timedelta(days=1)
+"""If a turn was started so far in the future, the clock of that time was wrong, and the turn delays no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def read_status(records: ScheduleRecords, *, now: datetime) -> ScheduleStatus | 
     record = records.read()
     if record is None:
         return None
+    record = with_right_clock(record, now)
     lease = lease_state(records.store, f"{records.folder}/{LEASE}")
     scheduler = str(lease.owner) if lease is not None and lease.is_alive else None
     last = record.last
@@ -142,6 +145,16 @@ def _find_records(store: Store) -> Iterator[ScheduleRecords]:
     for job in store.folders(SCHEDULES):
         for command in store.folders(job):
             yield ScheduleRecords(store, posixpath.basename(job), posixpath.basename(command))
+
+
+def with_right_clock(record: ScheduleRecord, now: datetime) -> ScheduleRecord:
+    """Return a record without turns of a clock that was far ahead; if there are any, the schedule begins now.
+
+    Args:
+        record: as it is stored.
+        now: the present, with a zone.
+    """
+    return record.until(now + CLOCK_WAS_WRONG, begin=now.astimezone(UTC))
 
 
 def schedule_of(record: ScheduleRecord) -> Schedule:

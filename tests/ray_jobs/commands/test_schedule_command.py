@@ -218,6 +218,14 @@ def test_what_retrain_cannot_do_is_refused_with_its_words(place, changes):
     assert "run classify" in now.stderr
 
 
+@pytest.mark.parametrize(("on_alarm", "code"), [("retrain", 2), ("fail", 0)])
+def test_drift_that_retrains_is_refused_what_retrain_cannot_do(place, on_alarm, code):
+    place.write_job(escalate={"max_fraction": 0.1}, drift={"on_alarm": on_alarm})
+    now = schedule(place.job, *NIGHTLY, "--systemd", "--run", "drift")
+    assert now.exit_code == code, now.stderr
+    assert ("[escalate]: retrain labels without a diffusion model" in now.stderr) is (on_alarm == "retrain")
+
+
 def test_a_second_scheduler_of_a_job_ends_and_says_which_is_running(place):
     with acquire_lease(records(place).store, f"{records(place).folder}/{LEASE}", term_s=0.6):
         done = schedule(place.job, *NIGHTLY, "--local")

@@ -74,11 +74,6 @@ def test_a_clock_that_was_set_back_starts_no_run_again():
     assert decision == Decision(due=None, missed_since=None, next_start=utc(2, 3))
 
 
-def test_a_run_in_the_far_future_stops_no_schedule():
-    decision = decide(schedule(), now=utc(1, 2), handled=utc(1) + timedelta(days=3650))
-    assert decision == Decision(due=None, missed_since=None, next_start=utc(1, 3))
-
-
 NIGHTS = {"spring": datetime(2027, 3, 28, tzinfo=BERLIN), "autumn": datetime(2027, 10, 31, tzinfo=BERLIN)}
 
 

@@ -163,6 +163,47 @@ def test_a_changed_schedule_makes_nothing_up(time, changed):
     assert [turn[0] for turn in turns(time)] == ["01T03:00"]
 
 
+FAR = START.replace(year=2099)
+
+
+def test_a_clock_that_was_far_ahead_stops_no_schedule(time):
+    time.now, time.until = FAR, FAR + timedelta(hours=4)
+    time.run()
+    assert len(time.started) == 1
+    time.now, time.until = START, START + timedelta(days=2, hours=4)
+    time.run()
+    assert turns(time) == [("01T03:00", None, "done"), ("02T03:00", None, "done"), ("03T03:00", None, "done")]
+    assert datetime.fromisoformat(time.records.read().since) == START
+    assert sum("the clock was ahead" in said for said in time.said) == 1
+
+
+def test_a_clock_that_is_set_right_while_a_scheduler_waits_stops_no_schedule(time):
+    def wait(seconds):
+        FakeTime.wait(time, seconds)
+        if time.now >= FAR + timedelta(hours=4):
+            time.now, time.until = START, START + timedelta(days=1, hours=4)
+
+    time.wait, time.now, time.until = wait, FAR, FAR + timedelta(days=1)
+    time.run()
+    assert turns(time) == [("01T03:00", None, "done"), ("02T03:00", None, "done")]
+
+
+def test_once_goes_on_after_a_clock_that_was_far_ahead(time):
+    time.now = FAR
+    time.scheduler().run_once()
+    time.now = START
+    assert time.scheduler().run_once() is None
+    time.now = START + timedelta(hours=3)
+    assert time.scheduler().run_once() is not None
+
+
+def test_status_counts_no_turn_of_a_clock_that_was_far_ahead(time):
+    time.now, time.until = FAR, FAR + timedelta(hours=4)
+    time.run()
+    status = read_status(time.records, now=START)
+    assert (status.turns, status.missed, status.next_start) == ((), None, "2026-12-01T03:00:00+00:00")
+
+
 def test_a_changed_jitter_makes_up_what_was_missed(time):
     time.until = START + timedelta(hours=4)
     time.run()
