@@ -62,7 +62,8 @@ class Sample:
 
     Attributes:
         features: [n, D] float32, unit rows.
-        classes: [n] int64, the most probable class of each; -1 where there is none.
+        classes: [n] int64, the most probable class of each; -1 where there is none, or where it does not count: such an
+            image is left out of `classes` and `withheld`.
         withheld: [n] bool, whether it is abstained or unknown.
     """
 
@@ -181,12 +182,15 @@ def _of_features(discriminant: Discriminant, images: int, level: float, floors: 
 
 
 def _of_counts(reference: Sample, window: Sample, level: float, floor: float, seed: int) -> Iterator[Finding]:
-    classes = reference.classes[reference.classes >= 0], window.classes[window.classes >= 0]
-    if min(map(len, classes)) >= LEAST:
-        shares = compare_shares(*classes, permutations=permutations_for(level), seed=seed)
-        yield Finding(
-            "classes", len(window), shares.by_chance, shares.distance, shares.effect, floor, shares.p_value, level
-        )
-    before, now = float(reference.withheld.mean()), float(window.withheld.mean())
-    p_value = rate_p_value(reference.withheld, window.withheld)
+    counted = reference.classes >= 0, window.classes >= 0
+    if min(int(each.sum()) for each in counted) < LEAST:
+        return
+    classes = reference.classes[counted[0]], window.classes[counted[1]]
+    shares = compare_shares(*classes, permutations=permutations_for(level), seed=seed)
+    yield Finding(
+        "classes", len(window), shares.by_chance, shares.distance, shares.effect, floor, shares.p_value, level
+    )
+    withheld = reference.withheld[counted[0]], window.withheld[counted[1]]
+    before, now = (float(each.mean()) for each in withheld)
+    p_value = rate_p_value(*withheld)
     yield Finding("withheld", len(window), before, now, abs(now - before), floor, p_value, level)

@@ -13,6 +13,7 @@ from fewshot.promotion.gate import (
 )
 from fewshot.promotion.new_labels import NewLabels, check_new_labels
 from fewshot.promotion.outlook import ClassGuard, guard_class, labels_needed
+from fewshot.promotion.recalibration import RankedLabels
 
 __all__ = [
     "POLICIES",
@@ -22,6 +23,7 @@ __all__ = [
     "GateResult",
     "NewLabels",
     "Policy",
+    "RankedLabels",
     "check_new_labels",
     "decide",
     "guard_class",

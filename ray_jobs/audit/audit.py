@@ -27,6 +27,7 @@ from ray_jobs.inputs.ground_truth import STORED_BEFORE
 from ray_jobs.labels.current_labels import CurrentLabels
 from ray_jobs.labels.labelled_archive import LabelledArchive
 from ray_jobs.output.layout import AUDIT_RESULT, METRICS, RUNS
+from ray_jobs.registry.journal import Journal
 from ray_jobs.report import ensure_report
 from ray_jobs.report.audit_section import find_audit
 from ray_jobs.report.markup import plural
@@ -114,9 +115,17 @@ def _draw(archive: LabelledArchive, images: int, seed: int) -> StoredDraw:
         seed=seed,
         planned=images,
         learned_from=archive.run.plan.learned_from or (),
-        notes=() if archive.job.classifier.from_ is None else (STORED_BEFORE,),
+        notes=(STORED_BEFORE,) if _is_unknown(archive) else (),
     )
     return create_draw(archive.store, draw)
+
+
+def _is_unknown(archive: LabelledArchive) -> bool:
+    """Whether nobody knows what the classifier learned from: neither this job nor one of its retrainings trained it."""
+    if archive.job.classifier.from_ is None:
+        return False
+    versions = Journal(archive.store, archive.run.job).state().versions.values()
+    return all(each.classifier != archive.run.plan.classifier_name for each in versions)
 
 
 def _sample(archive: LabelledArchive, draw: StoredDraw, images: int) -> tuple[str, StoredSample]:
@@ -189,8 +198,9 @@ def _other_draws(archive: LabelledArchive, draw: StoredDraw, current: CurrentLab
         if name != draw.name and answers:
             run, _, seed = name.rpartition("-")
             seen = f"fewshot audit {archive.run.output}/{RUNS}/{run} --seed {seed}"
-            found = plural(answers, "answer to another draw, which does", "answers to another draw, which do")
-            yield f"The ledger has {found} not count here: {seen}"
+            found = plural(answers, "answer to another draw, which is", "answers to another draw, which are")
+            why = "this draw chose its images with chances of its own, so only answers to its images count"
+            yield f"The ledger has {found} not used: {why}. What the others say: {seen}"
 
 
 def table_to_label(done: Audit) -> tuple[bytes, int]:

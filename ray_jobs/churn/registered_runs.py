@@ -12,7 +12,7 @@ from ray_jobs.output.latest_runs import read_latest
 from ray_jobs.output.layout import shard_of
 from ray_jobs.output.runs import Run, find_runs, open_output, open_run
 from ray_jobs.registry.journal import Journal, jobs_with_registry
-from ray_jobs.registry.learned_labels import diff_labels, read_learned_labels
+from ray_jobs.registry.learned_labels import read_learned_labels, renames_between
 from ray_jobs.registry.moves import Version
 from ray_jobs.results.json_format import NewerFormatError
 
@@ -69,9 +69,9 @@ def run_of_version(journal: Journal, number: int, *, like: Run | None = None) ->
         JobError: there is no such version or run, or there are several and none is like `like` or the newest.
         StorageError: storage does not respond.
     """
-    store, folder = journal.store, journal.state().version(number).folder
+    store, classifier = journal.store, journal.state().version(number).classifier
     runs = [run for run in find_runs(store) if isinstance(run, Run) and run.job == journal.job and run.is_complete]
-    found = [run for run in runs if run.kind == "classification" and _classifier_folder(run) == folder]
+    found = [run for run in runs if run.kind == "classification" and run.plan.classifier_name == classifier]
     if not found:
         problem = f"no complete run of the job {journal.job} in {store.root} was made by version {number}"
         raise NoRunError([f"{problem}. Only versions in production label the archive; name the folder of another run"])
@@ -104,7 +104,7 @@ def find_version(run: Run) -> Version | None:
     except JobError as error:
         logger.warning("version of a run not known run=%s error=%s", run.name, error)
         return None
-    return next((each for each in reversed(versions) if each.folder == _classifier_folder(run)), None)
+    return next((each for each in reversed(versions) if each.classifier == run.plan.classifier_name), None)
 
 
 def renamed_classes(run: Run, former: Version | None, present: Version | None) -> dict[str, str]:
@@ -122,7 +122,7 @@ def renamed_classes(run: Run, former: Version | None, present: Version | None) -
         if former is not None and present is not None:
             folder = Journal(run.store, run.job).folder
             labels = [read_learned_labels(run.store, folder, version.labels) for version in (former, present)]
-            return dict(diff_labels(*labels).renamed)
+            return dict(renames_between(*labels))
     return {}
 
 
@@ -145,8 +145,3 @@ def undo_command(run: Run, former: Version | None, present: Version | None) -> s
     place, job = shlex.quote(run.store.root), shlex.quote(run.job)
     moved = f"rollback {place} --to" if former.number in state.productions else f"promote {place}"
     return f'fewshot registry {moved} {former.number} --job {job} --why "…"'
-
-
-def _classifier_folder(run: Run) -> str:
-    """Folder of a run's classifier in its output, or the URL of one elsewhere."""
-    return (run.plan.classifier or "").removeprefix(f"{run.store.root}/")

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeAlias
 
@@ -29,6 +30,19 @@ EXIT_CODES = (
 P = ParamSpec("P")
 JsonResult: TypeAlias = dict[str, Any]
 """A result as JSON. An alias, and not the type of `ray_jobs.results`: importing that would slow `--help` down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """A result that is written before the command goes on: what follows may fail.
+
+    Attributes:
+        result: as JSON.
+        go_on: what follows; of its result the exit code is taken, and nothing is written to stdout.
+    """
+
+    result: JsonResult
+    go_on: Callable[[], JsonResult]
 
 
 class Command(TyperCommand):
@@ -60,13 +74,13 @@ class CommandGroup:
 
     def add(
         self, *, example: str, exit_codes: bool = False, name: str | None = None
-    ) -> Callable[[Callable[P, JsonResult | str]], Callable[P, None]]:
+    ) -> Callable[[Callable[P, JsonResult | Continued | str]], Callable[P, None]]:
         """Add a function as a command whose result is JSON.
 
         The function returns the result and shows it to people on stderr. The JSON goes to stdout unless that is a
         terminal. The exit code is 1 if the result says that the work is not `complete`, or `too_many_unreadable`, and
-        3 if it `fails` on an alarm, or labels were `refused`. A command that can also write text returns that as it
-        is, for stdout.
+        3 if it `fails` on an alarm, or labels were `refused`. A command that goes on after its result returns
+        `Continued`. A command that can also write text returns that as it is, for stdout.
 
         Args:
             example: command line that ends the help text.
@@ -77,7 +91,7 @@ class CommandGroup:
             a decorator; the function's docstring is the help text.
         """
 
-        def decorate(function: Callable[P, JsonResult | str]) -> Callable[P, None]:
+        def decorate(function: Callable[P, JsonResult | Continued | str]) -> Callable[P, None]:
             @wraps(function)
             def command(*args: P.args, **kwargs: P.kwargs) -> None:
                 with errors_as_exit_codes(), loading(), redirect_stdout(sys.stderr):  # Ray reports losses on stdout.
@@ -85,8 +99,12 @@ class CommandGroup:
                 if isinstance(result, str):
                     sys.stdout.write(result)
                     raise typer.Exit(DONE)
-                if not sys.stdout.isatty():
-                    sys.stdout.write(format_result(_without_nan(result), os.environ))
+                if isinstance(result, Continued):
+                    _write(result.result)
+                    with errors_as_exit_codes(), redirect_stdout(sys.stderr):
+                        last = result.go_on()
+                    raise typer.Exit(_exit_code(result.result) or _exit_code(last))
+                _write(result)
                 raise typer.Exit(_exit_code(result))
 
             return self._register(command, example, exit_codes, name)
@@ -166,6 +184,13 @@ def _exit(problems: Sequence[str], code: int) -> None:
     for problem in problems:
         sys.stderr.write(f"error: {sanitized(problem)}\n")
     raise typer.Exit(code)
+
+
+def _write(result: JsonResult) -> None:
+    """Write a result to stdout unless that is a terminal."""
+    if not sys.stdout.isatty():
+        sys.stdout.write(format_result(_without_nan(result), os.environ))
+        sys.stdout.flush()
 
 
 def _exit_code(result: JsonResult) -> int:

@@ -164,7 +164,9 @@ def show_import(reporter: Reporter, result: ImportedLabels) -> None:
     written = plural(result.written, "label")
     reporter.say(f"wrote {written} to {result.ledger}; it had {result.known} of the {result.rows} given")
     if result.replaced:
-        reporter.say(f"{plural(result.replaced, 'of them replaces', 'of them replace')} an earlier answer")
+        reporter.say(f"{plural(result.replaced, 'of them replaces', 'of them replace')} a different answer")
+    if result.repeated:
+        reporter.say(f"{plural(result.repeated, 'of them is', 'of them are')} equal to an earlier answer")
     if result.new_classes:
         found = f"the run does not have {len(result.new_classes)} of the classes: {first_few(result.new_classes)}"
         reporter.say(f"{found}. Learning from these labels adds them; if they are misspelt, import the images again")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ray_jobs.commands.arguments import JobFile, Output, Overrides, job_name, locate_output, read_checked_job
-from ray_jobs.commands.command_group import CommandGroup, JsonResult, Program
+from ray_jobs.commands.command_group import CommandGroup, Continued, JsonResult, Program
 
 if TYPE_CHECKING:
     from ray_jobs.registry.journal import Journal
@@ -35,7 +35,19 @@ Job = Annotated[
         show_default="that of the job file, or the only one that has a registry",
     ),
 ]
-Number = Annotated[int, typer.Argument(help="Number of the version.", metavar="VERSION", min=1, show_default=False)]
+
+
+def _number(text: str) -> int:
+    if text.isascii() and text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise typer.BadParameter(
+        f"expected the number of a version, such as 3, got {text!r}; fewshot registry list has all"
+    )
+
+
+Number = Annotated[
+    int, typer.Argument(help="Number of the version.", metavar="VERSION", parser=_number, show_default=False)
+]
 
 
 def _reason(text: str) -> str:
@@ -94,14 +106,15 @@ def drift(
         ),
     ] = None,
     by: By = None,
-) -> JsonResult:
+) -> JsonResult | Continued:
     """Compare new images with those at promotion, and raise an alarm.
 
     Images of the newest run that came since the classifier was promoted are compared with a sample of those that were
     there: by their features, predicted classes and withheld labels. Nothing is embedded. A run that was compared is not
     compared again; the first check keeps the reference if there is none.
 
-    The exit code is 3 on an alarm, unless drift.on_alarm says otherwise.
+    The exit code is 3 on an alarm, unless drift.on_alarm says otherwise. With "retrain" it is that of the turn, which
+    is taken after the result is written.
     """
     from ray_jobs.commands.registry_tables import show_drift
     from ray_jobs.console.progress import Reporter
@@ -115,7 +128,8 @@ def drift(
         result = run_drift(checked, accept=accept, webhook=webhook)
     show_drift(reporter, result)
     if result.alarm and checked.drift is not None and checked.drift.on_alarm == "retrain":
-        _take_turn(job, [*(set_ or ()), "classifier.archive_sample=renew"], by)
+        overrides = [*(set_ or ()), "classifier.archive_sample=renew"]
+        return Continued(result.to_json(), lambda: _take_turn(job, overrides, by).to_json())
     return result.to_json()
 
 
@@ -170,7 +184,9 @@ def show(output: Output, version: Number, job: Job = None) -> JsonResult:
 def diff(
     output: Output,
     before: Number,
-    after: Annotated[int, typer.Argument(help="Number of the other one.", metavar="OTHER", min=1, show_default=False)],
+    after: Annotated[
+        int, typer.Argument(help="Number of the other one.", metavar="OTHER", parser=_number, show_default=False)
+    ],
     job: Job = None,
 ) -> JsonResult:
     """Compare two versions: their labels, classes and settings.
@@ -209,7 +225,7 @@ def rollback(
             "--to",
             help="Number of a version that was in production.",
             metavar="VERSION",
-            min=1,
+            parser=_number,
             show_default="the one before the present one",
         ),
     ] = None,
@@ -217,6 +233,8 @@ def rollback(
     by: By = None,
 ) -> JsonResult:
     """Put an earlier version into production again.
+
+    Typed again, it moves nothing: to go back further, name the version with --to.
 
     A retraining that is under way notices it and promotes nothing.
     """

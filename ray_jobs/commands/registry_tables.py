@@ -10,6 +10,7 @@ from ray_jobs.console.sanitize import sanitized
 from ray_jobs.results.drift_result import DriftResult
 from ray_jobs.results.registry_results import (
     ListedVersion,
+    Outlook,
     PruneResult,
     RegistryList,
     RegistryMove,
@@ -20,6 +21,8 @@ from ray_jobs.results.registry_results import (
 
 SHOWN_CLASSES = 10
 """Classes that a table shows."""
+POINT = 0.01
+"""Of accuracy."""
 
 
 def show_versions(reporter: Reporter, result: RegistryList) -> None:
@@ -121,7 +124,7 @@ def show_drift(reporter: Reporter, result: DriftResult) -> None:
 def show_turn(reporter: Reporter, result: RetrainResult) -> None:
     """Show what a turn decided, and what is in production."""
     if not result.steps:
-        reporter.say("nothing to decide: no label and no setting changed since the last turn")
+        reporter.say("labels: nothing to decide: no label and no setting changed since the last turn")
     for step in result.steps:
         about = "labels" if step.version is None else f"version {step.version}"
         style = "yellow" if step.step in ("refuse", "reject", "roll back") else None
@@ -129,8 +132,7 @@ def show_turn(reporter: Reporter, result: RetrainResult) -> None:
     if result.refused:
         reporter.say("correct or undo these labels (fewshot review), or accept them: fewshot retrain --accept-labels")
     for outlook in result.outlook:
-        labels = "is not shown by any number of" if outlook.labels is None else f"takes about {outlook.labels:,}"
-        reporter.say(f"to show a gain of {100 * outlook.gain:g} points {labels} labels")
+        reporter.say(outlook_sentence(outlook, images=result.images))
     watched = ", watched: it goes back on evidence of harm" if result.watched else ""
     reporter.say(f"in production: version {result.production}{watched}")
     if result.churn is not None:
@@ -138,6 +140,16 @@ def show_turn(reporter: Reporter, result: RetrainResult) -> None:
         reporter.say(f"{flipped:,} of {images:,} labels changed since the version before: {result.churn.page}")
     done = {"nothing": "all labelled before", "everything": "labelled anew", "rest": "labelled as far as needed"}
     reporter.say(f"{result.images:,} images, {done.get(result.did, 'labelled as far as needed')}: {result.run}")
+
+
+def outlook_sentence(outlook: Outlook, *, images: int) -> str:
+    """Return how many labels a gain would take to show; never more than the archive has images to label."""
+    points = f"{100 * outlook.gain:g} point{'s' * (outlook.gain != POINT)}"
+    if outlook.labels is None:
+        return f"a gain of {points} is not shown by any number of labels"
+    if outlook.labels > images:
+        return f"a gain of {points} takes more labels to show than the archive has images ({images:,})"
+    return f"a gain of {points} takes about {outlook.labels:,} labels to show"
 
 
 def _state(version: ListedVersion) -> str:

@@ -85,7 +85,10 @@ def schedule(
         bool, typer.Option("--local", help="Run on this machine until interrupted.", rich_help_panel=_WAYS)
     ] = False,
     once: Annotated[
-        bool, typer.Option("--once", help="With --local, run what is due now and end.", rich_help_panel=_WAYS)
+        bool,
+        typer.Option(
+            "--once", help="Run what is due now on this machine, and end (implies --local).", rich_help_panel=_WAYS
+        ),
     ] = False,
     status: Annotated[
         bool,
@@ -136,7 +139,8 @@ def _show_status(job: Path, run: ScheduledCommand | None) -> JsonResult:
 
     place, storage, job_file = locate_output(str(job))
     name = job_name(job_file)
-    assert name is not None
+    if name is None:
+        raise JobError([f"--status: expected a job file (*.toml), got {job}: name the one that was scheduled"])
     store, now = Store(place, storage=storage), datetime.now(UTC)
     wanted: tuple[str, ...] = get_args(ScheduledCommand) if run is None else (run,)
     statuses = (read_status(ScheduleRecords(store, name, command), now=now) for command in wanted)
@@ -144,7 +148,8 @@ def _show_status(job: Path, run: ScheduledCommand | None) -> JsonResult:
     if not found:
         elsewhere = "systemctl list-timers, or kubectl get cronjobs,raycronjobs,jobs"
         what = f"{run or 'a command'} of job {name}"
-        raise JobError([f"no scheduler has run {what} with --local in {place}; for others see {elsewhere}"])
+        start = f'to start one: fewshot schedule {job} --cron "0 3 * * *" --local'
+        raise JobError([f"no scheduler has run {what} with --local in {place}; {start}; for others see {elsewhere}"])
     reporter = Reporter()
     for status in found:
         show_schedule(reporter, status)
@@ -182,8 +187,17 @@ def _written_units(texts: dict[str, str], folder: Path | None) -> str:
     """Write units into a folder, or return them as one text."""
     if folder is None:
         return "\n".join(f"# {name}\n{text}" for name, text in texts.items())
+    from ray_jobs.errors import JobError
+    from ray_jobs.scheduling.systemd_units import next_steps
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobError([f"cannot make the folder {folder}: {error.strerror or error}"]) from error
     for name, text in texts.items():
         _write(folder / name, text)
+    for step in next_steps(folder.resolve(), list(texts)):
+        sys.stderr.write(f"next: {step}\n")
     return ""
 
 

@@ -30,6 +30,8 @@ def show_schedule(reporter: Reporter, status: ScheduleStatus) -> None:
         )
     if status.turns:
         reporter.console.print(table)
+    else:
+        reporter.say(f"{title}: no turn yet")
     for line in _last_lines(status.last):
         reporter.say(f"  {line}")
     for line in summary(status):
@@ -42,8 +44,9 @@ def summary(status: ScheduleStatus) -> list[str]:
     next_start = f"next: {_text(status.next_start, zone)} ({status.time_zone})"
     if status.scheduler is None:
         missed = "" if status.missed is None else f"; the turn of {_text(status.missed, zone)} is still to be done"
-        again = f"fewshot schedule --run {sanitized(status.command)} --local"
-        return [f"no scheduler is running{missed}. To go on, run {again} again.", next_start]
+        times = f'--cron "{sanitized(status.cron)}" --time-zone {sanitized(status.time_zone)}'
+        again = f"fewshot schedule JOB.toml {times} --run {sanitized(status.command)} --local"
+        return [f"no scheduler is running{missed}. To go on: {again} (or --once, for what is due)", next_start]
     doing = "a turn is running" if status.running else "waiting"
     return [f"{doing}; scheduler: {sanitized(status.scheduler)}", next_start]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster import Store
+from cluster.fingerprint import fingerprint
 from cluster.records.reading import ordered_map
 from fewshot.drift import LEAST, Finding, Floors, Sample, Statistic, compare, next_level, windows
-from ray_jobs.drift.drift_store import Clock, DriftStore, spent_of, utc_now, years_between
+from ray_jobs.drift.drift_store import Clock, DriftStore, spent_by, utc_now, written
 from ray_jobs.drift.newcomers import (
     DrawnImage,
     DrawnSample,
@@ -24,7 +26,6 @@ from ray_jobs.drift.newcomers import (
     joined,
 )
 from ray_jobs.errors import JobError
-from ray_jobs.labels.label_event import later_than
 from ray_jobs.output.feature_parts import READERS, view_features
 from ray_jobs.output.layout import shard_of
 from ray_jobs.output.runs import read_run
@@ -38,7 +39,7 @@ SAME = 0.97
 """Cosine above which an image is not shown beside another one."""
 WITHHELD = ("abstained", "unknown")
 OF_PREDICTIONS: frozenset[Statistic] = frozenset({"classes", "withheld"})
-"""Statistics that compare predictions, so that both samples need the same classifier."""
+"""Statistics that compare predictions, so that both samples need the same classifier and thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,12 @@ def keep_reference(
 
     The first reference takes the archive as it is for normal, and so does one with another backbone, or with `accept`.
     Any other one carries on the contents of the reference before: what came meanwhile stays new, however often versions
-    are promoted. A promotion renews the predictions alone, by a sample of those contents as they are labelled now;
-    where fewer than `LEAST` of them are left, the sample before is carried on without predictions.
+    are promoted. The sample and its features stay, too. A promotion renews their predictions alone; images that are
+    gone have none, and count for neither `classes` nor `withheld`.
 
-    It may be called again after a kill, or by two processes: a version has one reference, unless `accept` adds another.
+    It may be called again after a kill, or by two processes: a version has one reference, unless `accept` adds another,
+    or added one under another version since: after a rollback, what was accepted stays accepted. A reference of fewer
+    than `LEAST` images counts only until an archive has as many: that becomes the reference.
 
     Args:
         embedded: a complete run of the job, by this version.
@@ -110,17 +113,20 @@ def keep_reference(
     drift = _drift_of(embedded)
     for _ in count():
         known = drift.references()
-        if not accept and (found := _reference_of(known, version)) is not None:
+        found = None if accept else _reference_of(known, version)
+        if found is not None and found.images >= LEAST:
             return found
         former = None if accept else _former_of(known, backbone_of(embedded))
         images = _archive_of(embedded, drift) if former is None else _renewed(embedded, drift, former)
+        if found is not None and len(images.sample) < LEAST:
+            return found
         reference = DriftReference(
             number=known[-1].number + 1 if known else 1,
-            time=later_than(known[-1].time if known else None, clock()),
+            time=written(clock()),
             version=version,
             run=images.run,
             backbone=backbone_of(embedded),
-            classifier=images.classifier,
+            predictions=images.predictions,
             images=len(images.sample),
             contents=images.contents,
             sample=drift.keep(images.sample),
@@ -140,9 +146,12 @@ def check_drift(
     A pass that was compared is not compared again: its night is returned, as it is for a pass over the same contents.
     Where nothing came and contents vanished, what is left is compared, so that an alarm ends when its cause is removed.
     The level of a night follows from the nights that are stored, see `fewshot.drift.alarm_budget`. `classes` and
-    `withheld` compare predictions, and are left out where those of the reference are by another classifier than those
-    of the run, or are not there. What they would have got of the level stays unspent, though the night counts as if it
-    had spent it: fewer false alarms than stated are to be expected, not more.
+    `withheld` compare predictions, and are left out where those of the reference are by another classifier or other
+    thresholds than those of the run, or are not there. A classifier is too sure of images that it learned from: these
+    count for neither of the two, and both are left out where more than `floors.change` of a sample are such images,
+    since those that people chose to label, taken out, would change the shares by as much. What they would have got of
+    the level stays unspent, though the night counts as if it had spent it: fewer false alarms than stated are to be
+    expected, not more.
 
     Args:
         embedded: a complete run of the job.
@@ -151,19 +160,22 @@ def check_drift(
         clock: returns the time; for tests.
 
     Returns:
-        what came of it; the first check of a version writes its reference, if there is none yet.
+        what came of it; the first check of a version writes its reference, if there is none yet, and compares with it
+        if it carries on the contents of another one.
 
     Raises:
         JobError: the run is not complete, another backbone embedded it, or something that is stored is damaged.
         StorageError: storage does not respond.
     """
     drift = _drift_of(embedded)
-    reference = _reference_of(drift.references(), version)
-    if reference is None:
-        reference = keep_reference(embedded, version=version, why="the first check", clock=clock)
-        return DriftCheck("reference", reference, None, 0)
-    if reference.backbone != backbone_of(embedded):
+    references = drift.references()
+    reference = _reference_of(references, version)
+    if reference is not None and reference.backbone != backbone_of(embedded):
         raise JobError([f"{embedded.run.url} was embedded by another backbone than its reference. {ACCEPT}"])
+    if reference is None or reference.images < LEAST:
+        reference = keep_reference(embedded, version=version, why="the first check", clock=clock)
+        if reference.known not in {each.known for each in references}:
+            return DriftCheck("reference", reference, None, 0)
     for _ in count():
         check = _check(embedded, drift, reference, rules or DriftRules(), clock)
         if check is not None:
@@ -194,14 +206,20 @@ def _check(
     sizes = windows(present.nights.tolist())
     if not sizes or reference.images < LEAST:
         return DriftCheck("waiting", reference, None, newcomers.came)
-    first = references[0].time
-    time = later_than(nights[-1].time if nights else None, clock())
-    level = next_level(spent_of(nights, first), years_between(first, time), alarms_a_year=rules.alarms_a_year)
+    time = written(clock())
+    spent, years = spent_by(time, references, nights)
+    level = next_level(spent, years, alarms_a_year=rules.alarms_a_year)
     base = drift.read(reference.sample, DrawnSample)
     old, new = _samples(base, present)
     found, unlike = compare(old, new, sizes, level=level, floors=rules.floors, seed=reference.number)
-    is_comparable = reference.classifier is not None and reference.classifier == classifier_of(embedded)
-    findings = [each for each in found if is_comparable or each.statistic not in OF_PREDICTIONS]
+    is_comparable = reference.predictions == predictions_of(embedded)
+    most = rules.floors.change
+    findings = [
+        each
+        for each in found
+        if each.statistic not in OF_PREDICTIONS
+        or (is_comparable and _learned_share(base.images, present.images[: each.images]) <= most)
+    ]
     night = DriftNight(
         number=number,
         time=time,
@@ -223,9 +241,24 @@ def backbone_of(embedded: EmbeddedRun) -> str:
 
 
 def classifier_of(embedded: EmbeddedRun) -> str | None:
-    """Return the folder of the classifier of a run in its output, or the URL of one elsewhere."""
-    folder = embedded.run.plan.classifier
-    return None if folder is None else folder.removeprefix(f"{embedded.store.root}/")
+    """Return the folder of the classifier of a run in its output, also after that was moved."""
+    name = embedded.run.plan.classifier_name
+    return None if name is None else f"classifiers/{name}"
+
+
+def predictions_of(embedded: EmbeddedRun) -> str:
+    """Return what determines the predictions of a run: their folder, which classifier and thresholds name.
+
+    Those of a run with [escalate] are its own, so it is the folder of the cheap ones with the settings of [escalate].
+    """
+    plan = embedded.run.plan
+    if not plan.cheap_predictions:
+        return posixpath.dirname(plan.predictions[0])
+    from ray_jobs.escalation import escalation_identity
+
+    escalate = embedded.job.escalate
+    settings = None if escalate is None else escalation_identity(escalate)
+    return f"{posixpath.dirname(plan.cheap_predictions[0])}/escalated-{fingerprint(settings)}"
 
 
 def _drift_of(embedded: EmbeddedRun) -> DriftStore:
@@ -235,14 +268,24 @@ def _drift_of(embedded: EmbeddedRun) -> DriftStore:
 
 
 def _reference_of(references: list[DriftReference], version: int | None) -> DriftReference | None:
-    """Return the newest reference of a version."""
-    return next((each for each in reversed(references) if each.version == version), None)
+    """Return the newest reference of a version; None if another one stands for other contents of its backbone since.
+
+    An archive that was accepted under another version stays accepted after a rollback to this one.
+    """
+    found = next((each for each in reversed(references) if each.version == version), None)
+    if found is None or found.known != _newest_of(references, found.backbone).known:
+        return None
+    return found
+
+
+def _newest_of(references: list[DriftReference], backbone: str) -> DriftReference:
+    return next(each for each in reversed(references) if each.backbone == backbone)
 
 
 def _former_of(references: list[DriftReference], backbone: str) -> DriftReference | None:
-    """Return the newest reference of a backbone whose contents can be carried on: too few compare with nothing."""
-    found = (each for each in reversed(references) if each.backbone == backbone and each.images >= LEAST)
-    return next(found, None)
+    """Return the newest reference of a backbone; None if its contents are too few to be carried on."""
+    found = next((each for each in reversed(references) if each.backbone == backbone), None)
+    return None if found is None or found.images < LEAST else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,14 +294,14 @@ class _ReferenceImages:
 
     Attributes:
         sample: that is compared.
-        classifier: that its predictions are by; None if it has none.
+        predictions: what determines them, see `predictions_of`.
         run: whose parts of features have known contents only.
         known: path of the list of contents.
         contents: number of them.
     """
 
     sample: DrawnSample
-    classifier: str | None
+    predictions: str
     run: str
     known: str
     contents: int
@@ -271,21 +314,24 @@ def _archive_of(embedded: EmbeddedRun, drift: DriftStore) -> _ReferenceImages:
         everything.offer(images, features, hashes)
     seen = everything.seen()
     known = drift.keep(KnownContents(seen.hashes, np.zeros_like(seen.nights), seen.bound))
-    return _ReferenceImages(everything.sample(), classifier_of(embedded), embedded.run.folder, known, len(seen))
+    return _ReferenceImages(everything.sample(), predictions_of(embedded), embedded.run.folder, known, len(seen))
 
 
 def _renewed(embedded: EmbeddedRun, drift: DriftStore, former: DriftReference) -> _ReferenceImages:
-    """Carry on the contents of the reference before, with present predictions as far as they are there."""
-    known, left = drift.read(former.known, KnownContents), Newcomers(KnownContents.lowest({}), 1)
-    for images, features, hashes in _rows(embedded, frozenset()):
-        rows = np.flatnonzero(known.were_there(hashes))
-        left.offer([images[row] for row in rows.tolist()], features[rows], hashes[rows])
-    sample, classifier = left.sample(), classifier_of(embedded)
-    if len(sample) < LEAST:
-        before = drift.read(former.sample, DrawnSample)
-        without = tuple(replace(image, label=None, status=None) for image in before.images)
-        sample, classifier = replace(before, images=without), None
-    return _ReferenceImages(sample, classifier, former.run, former.known, former.contents)
+    """Carry on the contents and the sample of the reference before, with present predictions where there are any.
+
+    The features stay: of an archive that slides, what is left would be ever fewer images, and no random ones.
+    """
+    before, present = drift.read(former.sample, DrawnSample), dict[int, DrawnImage]()
+    for images, _, hashes in _rows(embedded, frozenset()):
+        for row in np.flatnonzero(np.isin(hashes, before.hashes)).tolist():
+            present.setdefault(int(hashes[row]), images[row])
+    renewed = tuple(
+        present.get(content) or replace(image, label=None, status=None)
+        for content, image in zip(before.hashes.tolist(), before.images, strict=True)
+    )
+    sample = replace(before, images=renewed)
+    return _ReferenceImages(sample, predictions_of(embedded), former.run, former.known, former.contents)
 
 
 def _parts_of(store: Store, run: str) -> frozenset[str]:
@@ -301,6 +347,7 @@ def _rows(
     embedded: EmbeddedRun, known: frozenset[str]
 ) -> Iterable[tuple[list[DrawnImage], NDArray[np.float32], Hashes]]:
     """Read the images of a run, part by part, but for parts that are known."""
+    learned = frozenset(embedded.run.plan.learned_from or ())
 
     def read(part: str) -> tuple[list[DrawnImage], NDArray[np.float32], Hashes]:
         rows, shard = view_features(embedded.store, part), shard_of(part)
@@ -308,30 +355,40 @@ def _rows(
         table = embedded.predicted(shard)
         predicted = {} if table is None else {row["image"]: row for row in table.to_pylist()}
         images = [
-            _drawn(rows.images[row], rows.sources[row], shard, row, predicted.get(rows.images[row]))
+            _drawn(image, rows.sources[row], shard, row, predicted.get(image), learned=image in learned)
             for row in positions.tolist()
+            for image in [rows.images[row]]
         ]
         return images, features, content_hashes(rows.views[positions, 0])
 
     return ordered_map(read, [part for part in embedded.features if part not in known], READERS)
 
 
-def _drawn(image: str, source: str, shard: str, row: int, predicted: Mapping[str, Any] | None) -> DrawnImage:
+def _drawn(
+    image: str, source: str, shard: str, row: int, predicted: Mapping[str, Any] | None, *, learned: bool
+) -> DrawnImage:
     top, status = (None, None) if predicted is None else (predicted["top_labels"], predicted["status"])
-    return DrawnImage(image, source, shard, row, str(top[0]) if top else None, status)
+    return DrawnImage(image, source, shard, row, str(top[0]) if top else None, status, learned)
 
 
 def _samples(*drawn: DrawnSample) -> list[Sample]:
-    """Return samples with classes as numbers that mean the same in all."""
+    """Return samples with classes as numbers that mean the same in all; images that were learned from have none."""
     numbers: dict[str | None, int] = {None: -1}
+    counted = [[None if image.learned else image.label for image in each.images] for each in drawn]
     return [
         Sample(
             each.features,
-            np.array([numbers.setdefault(image.label, len(numbers)) for image in each.images], np.int64),
+            np.array([numbers.setdefault(label, len(numbers)) for label in labels], np.int64),
             np.array([image.status in WITHHELD for image in each.images], bool),
         )
-        for each in drawn
+        for each, labels in zip(drawn, counted, strict=True)
     ]
+
+
+def _learned_share(*samples: Sequence[DrawnImage]) -> float:
+    """Return the largest share of images with a prediction that the classifier learned from, in any of the samples."""
+    counted = [[image.learned for image in images if image.label is not None] for images in samples]
+    return max(sum(learned) / max(1, len(learned)) for learned in counted)
 
 
 def _finding(finding: Finding) -> DriftFinding:

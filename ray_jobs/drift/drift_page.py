@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from cluster.secrets import redacted
+from fewshot.drift import LEAST
 from ray_jobs.drift.check_drift import DriftCheck
 from ray_jobs.drift.drift_store import DriftStore
 from ray_jobs.output.layout import Spot
@@ -36,14 +37,24 @@ def sentences_of(check: DriftCheck) -> tuple[str, ...]:
     match check.did:
         case "reference":
             return (f"kept {head}: later passes are compared with it",)
+        case "waiting" if reference.images < LEAST:
+            return (f"{head}, is too small to compare with: the first archive of {LEAST} images takes its place",)
         case "waiting":
-            return (f"{plural(check.came, 'image')} came since {head}: too few to compare",)
+            return (f"{plural(check.came, 'image')} came since {head}", _what_is_missing(check))
     assert night is not None
     came = "no image came since that night" if check.did == "unchanged" else f"{plural(night.came, 'image')} came"
     sums = f"night {night.number}: {came}; {plural(night.since, 'image')} since {head}"
     if not night.alarms:
         return sums, "no alarm"
     return (sums, *(f"ALARM: {sentence_of(finding)}" for finding in night.alarms))
+
+
+def _what_is_missing(check: DriftCheck) -> str:
+    """Return why images are not compared yet, and when they will be."""
+    if check.reference.images < LEAST:
+        needed = f"the reference has too few images to compare with, and needs {LEAST}"
+        return f"{needed}: once the archive has them, run fewshot drift JOB.toml --accept"
+    return f"nothing is compared yet: that takes {LEAST} new images at least, and those that came count then"
 
 
 def sentence_of(finding: DriftFinding) -> str:

@@ -12,9 +12,9 @@ it wrote is found by the next one, and of two at once one writes an entry, and t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from cluster import Store
@@ -27,6 +27,8 @@ from ray_jobs.output.layout import REGISTRY
 from ray_jobs.results.drift_result import DriftNight, DriftReference
 
 DRIFT, REFERENCES, NIGHTS = "drift", "references", "nights"
+AHEAD = timedelta(days=1)
+"""How far the time of an entry may be ahead of the clock."""
 T = TypeVar("T", DriftReference, DriftNight)
 C = TypeVar("C", DrawnSample, KnownContents)
 
@@ -97,18 +99,33 @@ class DriftStore:
             raise JobError([f"{self.store.url(path)} is damaged ({error}). {advice}."]) from error
 
 
-def spent_of(nights: list[DriftNight], since: str) -> list[Spent]:
-    """Return what nights spent; `since` is the time of the first reference."""
-    return [Spent(years_between(since, night.time), night.level) for night in nights]
+def spent_by(now: str, references: Sequence[DriftReference], nights: Sequence[DriftNight]) -> tuple[list[Spent], float]:
+    """Return what nights spent, and the time now, in years of 365 days since the first entry.
+
+    A night more than `AHEAD` later than now was written by a clock that was wrong: it spent its level, but no time
+    passed until then.
+    """
+    first = min([each.time for each in references] + [night.time for night in nights])
+    latest = _moment(now) + AHEAD
+    spent, reached = list[Spent](), 0.0
+    for night in nights:
+        if _moment(night.time) <= latest:
+            reached = max(reached, _years_between(first, night.time))
+        spent.append(Spent(reached, night.level))
+    return spent, _years_between(first, now)
 
 
-def years_between(earlier: str, later: str) -> float:
-    """Return the time between two entries, in years of 365 days."""
+def _years_between(earlier: str, later: str) -> float:
     return (_moment(later) - _moment(earlier)).total_seconds() / (365.0 * 86_400.0)
 
 
 def _moment(time: str) -> datetime:
     return datetime.strptime(time, TIME_FORMAT).replace(tzinfo=UTC)
+
+
+def written(time: datetime) -> str:
+    """Return a time as entries have it. Numbers order entries, times only measure: a clock may be set back."""
+    return time.astimezone(UTC).strftime(TIME_FORMAT)
 
 
 Clock = Callable[[], datetime]

@@ -101,6 +101,7 @@ class DrawnImage:
 
     Attributes:
         image, source, shard, row, label, status: see `ray_jobs.results.drift_result.UnlikeImage`.
+        learned: whether the classifier that predicted learned from it.
     """
 
     image: str
@@ -109,14 +110,23 @@ class DrawnImage:
     row: int
     label: str | None
     status: str | None
+    learned: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DrawnSample:
-    """Images of a sample with their features [n, D] float32, unit rows, and the nights [n] in which they came."""
+    """Images of a sample.
+
+    Attributes:
+        images: n of them.
+        features: [n, D] float32, unit rows.
+        hashes: [n] of their contents.
+        nights: [n] int32, in which they came.
+    """
 
     images: tuple[DrawnImage, ...]
     features: NDArray[np.float32]
+    hashes: Hashes
     nights: NDArray[np.int32]
 
     def __len__(self) -> int:
@@ -126,8 +136,8 @@ class DrawnSample:
     def to_bytes(self) -> bytes:
         """Return it as a Parquet object; equal samples give equal bytes. The nights are left out."""
         n, D = self.features.shape
-        names = ("image", "source", "shard", "row", "label", "status")
-        columns = {name: pa.array([getattr(each, name) for each in self.images], _TYPES[name]) for name in names}
+        columns = {name: pa.array([getattr(each, name) for each in self.images], _TYPES[name]) for name in _TYPES}
+        columns["content"] = pa.array(self.hashes, pa.uint64())
         flat = pa.array(np.ascontiguousarray(self.features).reshape(-1), pa.float32())
         columns["features"] = (
             pa.FixedSizeListArray.from_arrays(flat, D) if n else pa.array([], pa.list_(pa.float32(), D))
@@ -141,7 +151,8 @@ class DrawnSample:
         rows = table.select([*_TYPES]).to_pylist()
         column = table["features"].combine_chunks()
         features = column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), column.type.list_size)
-        return cls(tuple(DrawnImage(**row) for row in rows), features, np.zeros(len(rows), np.int32))
+        hashes, nights = table["content"].to_numpy(), np.zeros(len(rows), np.int32)
+        return cls(tuple(DrawnImage(**row) for row in rows), features, hashes, nights)
 
 
 _TYPES = {
@@ -151,6 +162,7 @@ _TYPES = {
     "row": pa.int64(),
     "label": pa.string(),
     "status": pa.string(),
+    "learned": pa.bool_(),
 }
 
 
@@ -158,47 +170,70 @@ _TYPES = {
 class Newcomers:
     """Contents of a run that are not in a reference, gathered part by part, and a sample of the newest.
 
+    Memory does not grow with the run: of more contents than `most`, those with the lowest hashes are kept.
+
     Attributes:
         before: contents of the reference (night 0) and of the nights since.
         night: number of this night.
         size: images of the sample, at most.
+        most: contents that are kept in the end; four times as many, and a part, are held meanwhile.
     """
 
     before: KnownContents
     night: int
     size: int = SAMPLE
+    most: int = KNOWN
+    _bound: int = field(init=False)
     _seen: dict[int, int] = field(default_factory=dict, init=False)
     _kept: list[tuple[int, int, DrawnImage, NDArray[np.float32]]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        """Look at what is known to be there or not."""
+        self._bound = self.before.bound
 
     def offer(self, images: list[DrawnImage], features: NDArray[np.float32], hashes: Hashes) -> None:
         """Take images [n] with features [n, D] and hashes [n]: those that came since, each content once."""
         nights = self.before.nights_of(hashes, self.night)
-        for position in np.flatnonzero((nights > 0) & (hashes <= np.uint64(self.before.bound))).tolist():
+        for position in np.flatnonzero((nights > 0) & (hashes <= np.uint64(self._bound))).tolist():
             content, night = int(hashes[position]), int(nights[position])
             if content not in self._seen:
                 self._seen[content] = night
                 self._kept.append((-night, content, images[position], features[position].copy()))
+        if len(self._seen) > 4 * self.most:
+            self._lower_bound()
         if len(self._kept) > 4 * self.size:
-            self._prune()
+            self._prune(2 * self.size)  # Twice the sample: a bound that falls takes some.
 
-    def _prune(self) -> None:
+    def _lower_bound(self) -> None:
+        """Forget all contents but those with the lowest hashes."""
+        if len(self._seen) <= self.most:
+            return
+        self._bound = int(np.partition(np.fromiter(self._seen, np.uint64), self.most - 1)[self.most - 1])
+        self._seen = {content: night for content, night in self._seen.items() if content <= self._bound}
+        self._kept = [each for each in self._kept if each[1] <= self._bound]
+
+    def _prune(self, size: int) -> None:
         self._kept.sort(key=lambda each: each[:2])
-        del self._kept[self.size :]
+        del self._kept[size:]
 
     def sample(self) -> DrawnSample:
         """Return the newest images first, of one night those with the lowest hashes."""
-        self._prune()
+        self._lower_bound()
+        self._prune(self.size)
         features = np.stack([row for *_, row in self._kept]) if self._kept else np.zeros((0, 1), np.float32)
+        hashes = np.array([content for _, content, *_ in self._kept], np.uint64)
         nights = np.array([-night for night, *_ in self._kept], np.int32)
-        return DrawnSample(tuple(image for _, _, image, _ in self._kept), features, nights)
+        return DrawnSample(tuple(image for _, _, image, _ in self._kept), features, hashes, nights)
 
     def seen(self) -> KnownContents:
         """Return the contents that came since the reference and are there."""
-        return KnownContents.lowest(self._seen, self.before.bound)
+        self._lower_bound()
+        return KnownContents.lowest(self._seen, self._bound)
 
     @property
     def came(self) -> int:
-        """Number of contents that came since the night before."""
+        """Number of contents that came since the night before, of those that are kept."""
+        self._lower_bound()
         return sum(night == self.night for night in self._seen.values())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cluster.secrets import redacted
 from ray_jobs.drift.check_drift import DriftCheck, DriftRules, check_drift, classifier_of, keep_reference
@@ -17,7 +18,7 @@ from ray_jobs.results.drift_result import DriftResult
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
 
 TIMEOUT_S = 10.0
-"""Of a webhook, to connect and to answer."""
+"""Of a webhook, to connect, and between parts of the head of its answer."""
 ATTEMPTS = 3
 
 
@@ -35,7 +36,7 @@ def run_drift(job: Job, *, accept: bool = False, webhook: str | None = None) -> 
     Args:
         job: a job file.
         accept: take the archive as it is now for the new reference instead.
-        webhook: URL that gets alarms; None takes that of the job file.
+        webhook: URL that gets alarms, or $NAME of a variable that has it; None takes that of the job file.
 
     Raises:
         JobError: no run is complete, another backbone embedded it, the newest one is not by the version in production,
@@ -43,7 +44,6 @@ def run_drift(job: Job, *, accept: bool = False, webhook: str | None = None) -> 
         StorageError: storage does not respond.
     """
     section = job.drift or DriftSection()
-    url = webhook_url(webhook or section.webhook, os.environ)
     embedded = EmbeddedRun.open(job.job.output, job.storage.resolve(), job=job.job.name)
     version = _production_of(embedded)
     if accept:
@@ -51,7 +51,7 @@ def run_drift(job: Job, *, accept: bool = False, webhook: str | None = None) -> 
         check = DriftCheck("reference", reference, None, 0)
     else:
         check = check_drift(embedded, version=version, rules=rules_of(job))
-    return report_check(check, embedded, fails=section.on_alarm == "fail", webhook=url)
+    return report_check(check, embedded, fails=section.on_alarm == "fail", webhook=webhook or section.webhook)
 
 
 def _production_of(embedded: EmbeddedRun) -> int | None:
@@ -70,7 +70,8 @@ def report_check(check: DriftCheck, embedded: EmbeddedRun, *, fails: bool, webho
         check: from `check_drift`.
         embedded: the run that was checked.
         fails: whether an alarm is to end the command with exit code 3.
-        webhook: URL that gets the result as JSON; None calls none.
+        webhook: URL that gets the result as JSON, or $NAME of a variable that has it; None calls none. One that cannot
+            be called is told, with or without an alarm.
     """
     drift, night = DriftStore(embedded.store, embedded.run.job), check.night
     page = None
@@ -88,26 +89,34 @@ def report_check(check: DriftCheck, embedded: EmbeddedRun, *, fails: bool, webho
         page=page,
         webhook=None,
     )
-    if webhook is None or not check.is_alarm:
-        return result
-    from dataclasses import replace
+    return replace(result, webhook=_called(webhook, result))
 
-    return replace(result, webhook=call_webhook(webhook, result))
+
+def _called(webhook: str | None, result: DriftResult) -> str | None:
+    """Call the webhook on an alarm, and return what became of it; None if it did not have to be called."""
+    try:
+        url = webhook_url(webhook, os.environ)
+    except JobError as error:
+        return f"not sent: {'; '.join(error.problems)}"
+    return call_webhook(url, result) if url is not None and result.alarm else None
 
 
 def webhook_url(given: str | None, environment: Mapping[str, str]) -> str | None:
     """Return the URL of a webhook; `$NAME` stands for a variable of the environment, which keeps it out of files.
 
     Raises:
-        JobError: there is no such variable, or it is no URL (http or https).
+        JobError: there is no such variable, or it is no URL (http or https). What was given may be a secret, and is
+            not in the message.
     """
-    if given is None:
+    if not given:
         return None
-    is_named = given.startswith("$")
-    url = environment.get(given[1:], "") if is_named else given
+    name = given[1:] if given.startswith("$") and given[1:].isidentifier() else None
+    url = given if name is None else environment.get(name)
+    if not url:
+        raise JobError([f"webhook: ${name} is not set"])
     if not url.startswith(("http://", "https://")):
-        found = "it is not set, or no URL" if is_named else "it is something else"
-        raise JobError([f"webhook: expected a URL (http or https) in {redacted(given)}; {found}"])
+        where = "" if name is None else f" in ${name}"
+        raise JobError([f"webhook: expected a URL{where} that begins with http:// or https://"])
     return url
 
 
@@ -130,7 +139,9 @@ def call_webhook(url: str, result: DriftResult) -> str:
     )
     try:
         with urllib3.PoolManager(timeout=urllib3.Timeout(TIMEOUT_S), retries=retries) as pool:
-            answer = pool.request("POST", url, body=body, headers={"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json"}
+            answer = pool.request("POST", url, body=body, headers=headers, preload_content=False)
+            answer.close()  # What it says beside its status is not read: it may be long, or never end.
     except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         return redacted(f"not sent: {type(error).__name__}")
     return "sent" if 200 <= answer.status < 300 else f"not sent: HTTP status {answer.status}"

@@ -21,8 +21,8 @@ from ray_jobs.labels.kept_images import key_of_kept
 from ray_jobs.results.classification_metrics import GivenLabels
 
 STORED_BEFORE = (
-    "The classifier was trained by another job: images of the archive that it may have learned from are not known, and"
-    " not left out."
+    "The classifier is a stored one ([classifier] from): images of the archive that it may have learned from are not"
+    " known, and not left out."
 )
 
 

@@ -192,6 +192,9 @@ def _read_text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise JobError([f"there is no job file {path}"]) from error
+    except IsADirectoryError as error:
+        advice = "name the job file with which the output was made, such as job.toml"
+        raise JobError([f"expected a job file, got the folder {printable(str(path))}: {advice}"]) from error
     except (OSError, ValueError) as error:  # ValueError: bytes that are no text, or a NUL in the path
         raise JobError([f"cannot read the job file {printable(str(path))}: {error}"]) from error
 

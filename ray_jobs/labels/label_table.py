@@ -66,7 +66,8 @@ class ImportedLabels(JsonValue):
         ledger: URL of the ledger.
         rows: rows of the table with an answer.
         written: answers that are new in the ledger.
-        replaced: of these, answers that take the place of another one.
+        replaced: of these, answers that take the place of a different one.
+        repeated: of these, answers equal to an earlier one, given again for a draw or with a new copy of the image.
         known: rows whose answer the ledger had.
         unanswered: rows without an answer.
         copied: images that were copied into the ledger.
@@ -82,6 +83,7 @@ class ImportedLabels(JsonValue):
     rows: int
     written: int
     replaced: int
+    repeated: int
     known: int
     unanswered: int
     copied: int
@@ -220,7 +222,7 @@ def import_answers(
     by_image = {given.image: given for given in new}
     lost = [given.image for given in new if given.image not in found]
     unreadable: list[str] = []
-    written = replaced = copied = 0
+    written = replaced = repeated = copied = 0
     progress(len(answers) - len(new) + len(lost))
     for start in range(0, len(found), BATCH):
         images = list(found.values())[start : start + BATCH]
@@ -242,7 +244,10 @@ def import_answers(
             )
             for image in chosen
         ]
-        replaced += sum(event.image_id in current.answers for event in events)
+        before = [(current.answers.get(event.image_id), event) for event in events]
+        equal = [(known.answer, known.label) == (new.answer, new.label) for known, new in before if known is not None]
+        repeated += sum(equal)
+        replaced += len(equal) - sum(equal)
         written += len(archive.ledger.append(events))
         progress(len(images))
     return ImportedLabels(
@@ -250,6 +255,7 @@ def import_answers(
         rows=len(answers),
         written=written,
         replaced=replaced,
+        repeated=repeated,
         known=len(known),
         unanswered=unanswered,
         copied=copied,

@@ -45,16 +45,22 @@ def ray_cron_job(job: Job, deploy: DeploySection, times: CronTimes, *, command: 
 
     KubeRay has no rule for jobs that overlap, and makes up every time that its operator missed: commands have leases.
     """
-    job_file, options = _job_file_name(job), SCHEDULED_OPTIONS.get(command, ())
+    job_file, options = _job_file_name(job, command), SCHEDULED_OPTIONS.get(command, ())
+    labels = labels_of(job, command)
     spec: YamlMap = {
         "schedule": times.schedule,
         "timeZone": times.time_zone,
         "suspend": times.suspended,
-        "jobTemplate": ray_job_spec(job, deploy, command=command, job_file=job_file, options=options),
+        "jobTemplate": ray_job_spec(job, deploy, labels, command=command, job_file=job_file, options=options),
     }
     return [
-        config_map(job, deploy, job_file),
-        {"apiVersion": API, "kind": "RayCronJob", "metadata": metadata(job, deploy, queued=False), "spec": spec},
+        config_map(job, deploy, job_file, command),
+        {
+            "apiVersion": API,
+            "kind": "RayCronJob",
+            "metadata": metadata(job, deploy, queued=False, command=command),
+            "spec": spec,
+        },
     ]
 
 
@@ -63,7 +69,8 @@ def cron_job(job: Job, deploy: DeploySection, times: CronTimes, *, command: Sche
 
     A pod that is evicted does not count as a retry, and one that ends as in `NOT_RETRIED` is not tried again.
     """
-    job_file, group = _job_file_name(job), machine(deploy)
+    job_file, group = _job_file_name(job, command), machine(deploy)
+    labels = labels_of(job, command)
     settings = [word for setting in _settings(job, deploy, group) for word in ("--set", setting)]
     words = ["python", "-m", "ray_jobs", command, f"{JOB_FOLDER}/{JOB_FILE}", *settings]
     words += SCHEDULED_OPTIONS.get(command, ())
@@ -80,7 +87,7 @@ def cron_job(job: Job, deploy: DeploySection, times: CronTimes, *, command: Sche
                 },
             ]
         },
-        "template": job_pod(deploy, group, labels_of(job), job_file=job_file, words=words),
+        "template": job_pod(deploy, group, labels, job_file=job_file, words=words),
     }
     queue = {} if deploy.queue is None else {QUEUE: deploy.queue}
     spec: YamlMap = {
@@ -91,11 +98,16 @@ def cron_job(job: Job, deploy: DeploySection, times: CronTimes, *, command: Sche
         "successfulJobsHistoryLimit": KEPT_JOBS,
         "failedJobsHistoryLimit": KEPT_JOBS,
         "suspend": times.suspended,
-        "jobTemplate": {"metadata": {"labels": labels_of(job) | queue}, "spec": of_job},
+        "jobTemplate": {"metadata": {"labels": labels | queue}, "spec": of_job},
     }
     return [
-        config_map(job, deploy, job_file),
-        {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata(job, deploy, queued=False), "spec": spec},
+        config_map(job, deploy, job_file, command),
+        {
+            "apiVersion": "batch/v1",
+            "kind": "CronJob",
+            "metadata": metadata(job, deploy, queued=False, command=command),
+            "spec": spec,
+        },
     ]
 
 
@@ -115,6 +127,6 @@ def _settings(job: Job, deploy: DeploySection, group: Group) -> list[str]:
     ]
 
 
-def _job_file_name(job: Job) -> str:
+def _job_file_name(job: Job, command: str) -> str:
     """Return the name of the ConfigMap. It changes with the content, which Kubernetes keeps as it is."""
-    return f"{kubernetes_name(job.job.name)}-{fingerprint(job_file_text(job))[:8]}"
+    return f"{kubernetes_name(job.job.name)}-{command}-{fingerprint(job_file_text(job))[:8]}"

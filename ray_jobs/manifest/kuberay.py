@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from ray_jobs.job_file.deploy_section import DeploySection
@@ -35,7 +35,7 @@ def ray_cluster(job: Job, deploy: DeploySection) -> list[YamlMap]:
             "apiVersion": API,
             "kind": "RayCluster",
             "metadata": metadata(job, deploy, queued=True),
-            "spec": suspended | _cluster(job, deploy, job_file=None),
+            "spec": suspended | _cluster(deploy, labels_of(job), job_file=None),
         }
     ]
 
@@ -55,19 +55,26 @@ def ray_job(job: Job, deploy: DeploySection, *, command: str) -> list[YamlMap]:
             "apiVersion": API,
             "kind": "RayJob",
             "metadata": metadata(job, deploy, queued=True),
-            "spec": ray_job_spec(job, deploy, command=command, job_file=job_file),
+            "spec": ray_job_spec(job, deploy, labels_of(job), command=command, job_file=job_file),
         },
     ]
 
 
 def ray_job_spec(
-    job: Job, deploy: DeploySection, *, command: str, job_file: str, options: Sequence[str] = ()
+    job: Job,
+    deploy: DeploySection,
+    labels: Mapping[str, str],
+    *,
+    command: str,
+    job_file: str,
+    options: Sequence[str] = (),
 ) -> YamlMap:
     """Return the spec of a RayJob.
 
     Args:
         job: the job.
         deploy: its section [deploy].
+        labels: of its pods.
         command: command that reads the job file.
         job_file: name of the ConfigMap with the job file.
         options: more words of the command line.
@@ -77,42 +84,51 @@ def ray_job_spec(
     return {
         "entrypoint": shlex.join(entrypoint),
         "submissionMode": "K8sJobMode",
-        "submitterPodTemplate": submitter_pod(deploy, labels_of(job)),
+        "submitterPodTemplate": submitter_pod(deploy, labels),
         "backoffLimit": deploy.retries,
         **({} if deploy.deadline_s is None else {"activeDeadlineSeconds": deploy.deadline_s}),
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": deploy.keep_s,
         **({} if deploy.queue is None else {"suspend": True}),
-        "rayClusterSpec": _cluster(job, deploy, job_file=job_file),
+        "rayClusterSpec": _cluster(deploy, labels, job_file=job_file),
     }
 
 
-def config_map(job: Job, deploy: DeploySection, name: str) -> YamlMap:
-    """Return a ConfigMap with the job file."""
+def config_map(job: Job, deploy: DeploySection, name: str, command: str | None = None) -> YamlMap:
+    """Return a ConfigMap with the job file, for all commands or for one."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(job, deploy, queued=False) | {"name": name},
+        "metadata": metadata(job, deploy, queued=False, command=command) | {"name": name},
         "immutable": True,
         "data": {JOB_FILE: job_file_text(job)},
     }
 
 
-def metadata(job: Job, deploy: DeploySection, *, queued: bool) -> YamlMap:
-    """Return name, namespace and labels; of something `queued` by Kueue also its queue, if the section has one."""
-    labels = labels_of(job) | ({QUEUE: deploy.queue} if queued and deploy.queue is not None else {})
+def metadata(job: Job, deploy: DeploySection, *, queued: bool, command: str | None = None) -> YamlMap:
+    """Return name, namespace and labels; of something `queued` by Kueue also its queue, if the section has one.
+
+    Args:
+        job: the job.
+        deploy: its section [deploy].
+        queued: whether Kueue starts it.
+        command: the name ends with it, so that each command of a job may have one; None if there is one for all.
+    """
+    labels = labels_of(job, command) | ({QUEUE: deploy.queue} if queued and deploy.queue is not None else {})
     namespace = {} if deploy.namespace is None else {"namespace": deploy.namespace}
-    return {"name": kubernetes_name(job.job.name), **namespace, "labels": labels}
+    name = kubernetes_name(job.job.name)
+    return {"name": name if command is None else f"{name}-{command}", **namespace, "labels": labels}
 
 
-def labels_of(job: Job) -> dict[str, str]:
-    """Return the labels of everything that belongs to a job."""
-    return {"app.kubernetes.io/name": "fewshot", "app.kubernetes.io/instance": kubernetes_name(job.job.name)}
+def labels_of(job: Job, command: str | None = None) -> dict[str, str]:
+    """Return the labels of everything that belongs to a job or, with a command, to that command of it."""
+    component = {} if command is None else {"app.kubernetes.io/component": command}
+    instance = kubernetes_name(job.job.name)
+    return {"app.kubernetes.io/name": "fewshot", "app.kubernetes.io/instance": instance, **component}
 
 
-def _cluster(job: Job, deploy: DeploySection, *, job_file: str | None) -> YamlMap:
+def _cluster(deploy: DeploySection, labels: Mapping[str, str], *, job_file: str | None) -> YamlMap:
     """Return the spec of the cluster; with a queue it has a fixed size: Kueue starts all machines or none."""
-    labels = labels_of(job)
     start = {"object-store-memory": str(object_store_bytes(deploy))}
     return {
         "rayVersion": version("ray"),

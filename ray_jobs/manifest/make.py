@@ -26,6 +26,12 @@ from ray_jobs.preflight import scheduled_command_problems
 
 _APPLY = {"rayjob": "kubectl apply -f FILE", "raycluster": "kubectl apply -f FILE", "launcher": "ray up FILE"}
 
+NO_DEPLOY = (
+    'to run on Kubernetes, add [deploy] and image = "registry/fewshot:0.1.0" to the job file (docs/cluster.md)'
+    "; to run without it: --local, or --systemd"
+)
+"""What to do about the missing section of a job that is to be scheduled."""
+
 
 def make_manifest(
     path: str | Path, overrides: Sequence[str] = (), *, kind: ManifestKind = "rayjob", command: JobCommand = "classify"
@@ -89,9 +95,11 @@ def make_schedule_manifest(
     """
     job, problems = read_job(path, overrides, needs=("deploy", *NEEDS[SCHEDULED_LIKE]))
     problems += scheduled_command_problems(job, command)
+    if job.deploy is None and "deploy" not in job.wrong:
+        problems.append(NO_DEPLOY)
     if job.deploy is not None:
         problems += find_problems(job, job.deploy, kind=kind, command=SCHEDULED_LIKE)
-        problems += find_schedule_problems(job, job.deploy, kind=kind)
+        problems += find_schedule_problems(job, job.deploy, kind=kind, command=command)
     stop_if_any(problems)
     assert job.deploy is not None
     make = ray_cron_job if kind == "raycronjob" else cron_job

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 
 from fewshot.backbones.clip_spec import EMBEDDED
 from fewshot.errors import FewShotError
-from ray_jobs.job_file.command_needs import JobCommand, ScheduleKind
+from ray_jobs.job_file.command_needs import JobCommand, ScheduledCommand, ScheduleKind
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job
@@ -20,8 +20,8 @@ from ray_jobs.preflight import check_escalation_method, check_method
 
 MAX_JOB_FILE_BYTES = 1_000_000
 """A ConfigMap has at most 1 MiB."""
-MAX_CRON_LENGTH = 36
-"""Characters in the name of a RayCronJob: KubeRay appends the minute to it in the names of its jobs."""
+MAX_CRON_LENGTH: Mapping[ScheduleKind, int] = {"raycronjob": 36, "cronjob": 52}
+"""Characters in the name of a schedule: KubeRay and Kubernetes append the minute to it in the names of its jobs."""
 OLDEST_RAY = (2, 52)
 """First version with tokens."""
 
@@ -51,20 +51,24 @@ def find_problems(job: Job, deploy: DeploySection, *, kind: str, command: JobCom
     ]
 
 
-def find_schedule_problems(job: Job, deploy: DeploySection, *, kind: ScheduleKind) -> list[str]:
+def find_schedule_problems(
+    job: Job, deploy: DeploySection, *, kind: ScheduleKind, command: ScheduledCommand
+) -> list[str]:
     """Return every problem that only a schedule has, one line each; see `find_problems`.
 
     Args:
         job: as far as its sections are right.
         deploy: its section [deploy].
         kind: kind of manifest.
+        command: that runs; the name of the schedule ends with it.
     """
+    names = name_problems(job.job.name, MAX_CRON_LENGTH[kind] - len(f"-{command}"))
     if kind == "raycronjob":
         queued = (
             "[deploy] queue: KubeRay cannot give the jobs of a RayCronJob a queue; remove it, or use `--kind cronjob`"
         )
-        return [*name_problems(job.job.name, MAX_CRON_LENGTH), *([] if deploy.queue is None else [queued])]
-    return [*_one_machine_problems(job, deploy)]
+        return [*names, *([] if deploy.queue is None else [queued])]
+    return [*names, *_one_machine_problems(job, deploy)]
 
 
 def _one_machine_problems(job: Job, deploy: DeploySection) -> Iterator[str]:

@@ -41,7 +41,9 @@ def roll_back(journal: Journal, number: int | None = None, *, by: str, why: str)
     Args:
         journal: of the registry.
         number: of the version; if it is in production already, nothing is moved. None takes the one that was in
-            production before the present one.
+            production before the present one. If production was gone back to, by a person or by evidence of harm,
+            nothing is moved then: a command that is typed again, as nobody knows whether it was carried out, would go
+            one version further.
         by: who does it.
         why: in a sentence.
 
@@ -50,16 +52,27 @@ def roll_back(journal: Journal, number: int | None = None, *, by: str, why: str)
         RegistryMovedError, StorageError: as `promote`.
     """
     state = journal.state()
+    if number is None and state.fell_back:
+        return _unmoved(journal, state, f"version {state.production} was gone back to already{_further(state)}")
     number = state.former if number is None else number
     if number is None or state.production is None:
-        raise JobError([f"the registry {journal.store.url(journal.folder)} has no earlier production to go back to"])
+        raise JobError(
+            [f"{journal.store.url(journal.folder)} has no earlier production to go back to{_instead(state)}"]
+        )
     _check_stored(journal, state, number)
     if number not in state.productions:
         raise JobError([f"version {number} was never in production; to make it so: fewshot registry promote"])
     if number == state.production:
         return _unmoved(journal, state, f"version {number} is in production already")
     move = RolledBack(version=number, former=state.production)
-    return _moved(journal, state, move, f"rolled back to version {number}", by=by, why=why)
+    return _moved(
+        journal, state, move, f"version {state.production} was taken back, version {number} is restored", by=by, why=why
+    )
+
+
+def _further(state: RegistryState) -> str:
+    """How to go back beyond what was gone back to; empty where there is nothing."""
+    return "" if state.former is None else f" (one further: --to {state.former})"
 
 
 def reject(journal: Journal, number: int, *, by: str, why: str) -> RegistryMove:
@@ -86,6 +99,15 @@ def reject(journal: Journal, number: int, *, by: str, why: str) -> RegistryMove:
         raise JobError([f"version {number} is not the candidate ({found}), so there is nothing to reject"])
     move = Rejected(version=number, is_forced=True)
     return _moved(journal, state, move, f"rejected version {number}", by=by, why=why)
+
+
+def _instead(state: RegistryState) -> str:
+    """Return what a person can do who has nothing to go back to."""
+    others = [each for each in state.versions if each not in {state.production, *state.pruned}]
+    if not others:
+        return ": there is no other version yet"
+    one, listed = others[-1], ", ".join(map(str, others))
+    return f"; to put another version ({listed}) into production: fewshot registry promote OUTPUT {one} --why WHY"
 
 
 def _check_stored(journal: Journal, state: RegistryState, number: int) -> None:

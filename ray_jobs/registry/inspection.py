@@ -5,7 +5,7 @@ from __future__ import annotations
 from ray_jobs.registry.journal import Journal
 from ray_jobs.registry.learned_labels import diff_labels, read_learned_labels
 from ray_jobs.registry.move_sentences import evidence_sentence, move_sentence
-from ray_jobs.registry.moves import Compared, JournalEntry, Pruned, Refused, Registered, Version, is_by_hand
+from ray_jobs.registry.moves import Accepted, Compared, JournalEntry, Pruned, Refused, Registered, Version, is_by_hand
 from ray_jobs.registry.registry_state import RegistryState, state_of
 from ray_jobs.results.json_format import Json, to_plain
 from ray_jobs.results.registry_results import (
@@ -133,7 +133,7 @@ def _numbers(entry: JournalEntry) -> set[int | None]:
             return {number, against}
         case Pruned(versions=numbers):
             return set(numbers)
-        case Refused():
+        case Refused() | Accepted():
             return set()
         case move:
             return {move.version, getattr(move, "former", None)}

@@ -6,6 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from cluster import Store, fingerprint
 from fewshot.digests import DigestError, check_json, seal_json
@@ -15,7 +16,7 @@ LABELS = "labels"
 """The folder beside a journal with the labels of its versions."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LearnedLabels:
     """Classes of images.
 
@@ -28,7 +29,7 @@ class LearnedLabels:
     classes: tuple[str, ...]
     of_content: Mapping[str, tuple[str, ...]] = field(hash=False)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Fingerprint of classes and labels; it depends on neither the order nor the names of files."""
         return fingerprint([list(self.classes), sorted([key, *names] for key, names in self.of_content.items())])
@@ -119,7 +120,7 @@ class LabelDiff:
 
 def diff_labels(before: LearnedLabels, after: LearnedLabels) -> LabelDiff:
     """Compare the labels of two classifiers by the contents of their images."""
-    renamed = _renamed(before, after)
+    renamed = renames_between(before, after)
     names = dict(renamed)
     earlier = {key: tuple(sorted(names.get(name, name) for name in given)) for key, given in before.of_content.items()}
     now = {key: tuple(sorted(given)) for key, given in after.of_content.items()}
@@ -141,14 +142,24 @@ def diff_labels(before: LearnedLabels, after: LearnedLabels) -> LabelDiff:
     )
 
 
-def _renamed(before: LearnedLabels, after: LearnedLabels) -> tuple[tuple[str, str], ...]:
-    """Classes that are gone whose images that are still there all have one and the same class, a new one."""
+def renames_between(before: LearnedLabels, after: LearnedLabels) -> tuple[tuple[str, str], ...]:
+    """Return pairs of the earlier and the new name of each class that was renamed.
+
+    It is a class that is gone, and whose images, most of which are still there, all have one and the same class, a new
+    one.
+    """
     gone = [name for name in before.classes if name not in after.classes]
     new = {name for name in after.classes if name not in before.classes}
+    if not gone or not new:
+        return ()
     successors: defaultdict[str, set[str]] = defaultdict(set)
+    images, left = Counter[str](), Counter[str]()
     for key, given in before.of_content.items():
         for name in given:
             successors[name].update(after.of_content.get(key, ()))
-    pairs = [(name, next(iter(successors[name]))) for name in gone if len(successors[name]) == 1]
+            images[name] += 1
+            left[name] += key in after.of_content
+    most = [name for name in gone if 2 * left[name] > images[name]]
+    pairs = [(name, next(iter(successors[name]))) for name in most if len(successors[name]) == 1]
     heirs = Counter(heir for _, heir in pairs)
     return tuple((name, heir) for name, heir in pairs if heir in new and heirs[heir] == 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ray_jobs.registry.moves import (
+    Accepted,
     Compared,
     Confirmed,
     Evidence,
@@ -28,13 +29,14 @@ def move_sentence(move: Move) -> str:
     """Return what was done, such as "version 3 was promoted by hand, in place of version 2"."""
     how = " by hand" if is_by_hand(move) else ""
     match move:
-        case Registered(version=version, is_accepted=is_accepted):
-            accepted = ", with labels that a person accepted" if is_accepted else ""
+        case Registered(version=version):
             beside = "" if version.parent is None else f", beside version {version.parent} in production"
-            return f"version {version.number} was trained{beside}{accepted}"
+            return f"version {version.number} was trained{beside}"
         case Refused(days=days, images=images, agreeing=agreeing, expected=expected, classes=classes):
             counts = f"production agrees with {agreeing:,} of {images:,}, and expected {expected:,.0f}"
             return f"new labels ({', '.join(days)}) were refused: {counts}; look at {', '.join(classes)}"
+        case Accepted(days=days, classes=classes):
+            return f"new labels ({', '.join(days)}) that contradict production were accepted; of {', '.join(classes)}"
         case Compared(version=number, against=against):
             return f"version {number} was compared with version {against}; nothing was moved"
         case Promoted(version=number, former=former, is_watched=is_watched):
@@ -44,7 +46,7 @@ def move_sentence(move: Move) -> str:
         case Rejected(version=number):
             return f"version {number} was rejected{how}"
         case RolledBack(version=number, former=former):
-            return f"version {number} was restored{how or ' automatically'}, in place of version {former}"
+            return f"version {former} was taken back{how or ' automatically'}, and version {number} restored"
         case Confirmed(version=number):
             ended = f"the watch over version {number} and those before it ended"
             return f"{ended}{how or '; they did no harm'}"
@@ -55,11 +57,12 @@ def move_sentence(move: Move) -> str:
 
 def evidence_sentence(evidence: Evidence) -> str:
     """Return what a decision about the newer version rests on: counts and, where a bet decides, the odds."""
-    counts = f"{evidence.better:,} better, {evidence.worse:,} worse of {evidence.images:,} {IMAGES[evidence.basis]}"
+    newer_alone = f"of {evidence.images:,} {IMAGES[evidence.basis]}, the newer version alone is right on"
+    counts = f"{newer_alone} {evidence.better:,}, the older one alone on {evidence.worse:,}"
     if evidence.basis == "held-back examples":
         return counts
     newer, older, needed = map(factor, (evidence.log_evidence, evidence.log_harm, evidence.log_needed))
-    return f"{counts}; odds for it {newer}, against it {older}; {needed} decides"
+    return f"{counts}; odds for the newer one {newer}, against it {older}; {needed} decides"
 
 
 def factor(log_evidence: float) -> str:

@@ -91,12 +91,12 @@ class Registered(JsonValue):
 
     Attributes:
         version: that one.
-        is_accepted: whether a person accepted its labels, so that none of them is refused later.
+        newest_label: time of the newest label of the ledger that was read; empty without any.
     """
 
     kind: Literal["registered"] = "registered"
     version: Version
-    is_accepted: bool = False
+    newest_label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +110,7 @@ class Refused(JsonValue):
         agreeing: number of them that production would have given, too.
         expected: number of them that its scores promise.
         classes: the classes to look at, the most surprising first.
+        newest_label: as `Registered`.
     """
 
     kind: Literal["refused"] = "refused"
@@ -118,6 +119,23 @@ class Refused(JsonValue):
     images: int
     agreeing: int
     expected: float
+    classes: tuple[str, ...]
+    newest_label: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted(JsonValue):
+    """A person accepted labels that would be refused: none of them is refused later.
+
+    Attributes:
+        labels: digest of all labels at that time, as `Version.labels`.
+        days: as `Refused`.
+        classes: as `Refused`.
+    """
+
+    kind: Literal["accepted"] = "accepted"
+    labels: str
+    days: tuple[str, ...]
     classes: tuple[str, ...]
 
 
@@ -219,7 +237,7 @@ class Pruned(JsonValue):
     versions: tuple[int, ...]
 
 
-Move: TypeAlias = Registered | Refused | Compared | Promoted | Rejected | RolledBack | Confirmed | Pruned
+Move: TypeAlias = Registered | Refused | Accepted | Compared | Promoted | Rejected | RolledBack | Confirmed | Pruned
 
 
 def is_by_hand(move: Move) -> bool:
@@ -230,7 +248,7 @@ def is_by_hand(move: Move) -> bool:
         case RolledBack(is_automatic=is_automatic):
             return not is_automatic
         case _:
-            return False
+            return isinstance(move, Accepted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -144,8 +144,8 @@ def _needed_elsewhere(journal: Journal) -> dict[str, str]:
             continue
         except FormatError as error:
             raise JobError([f"{' '.join(error.problems)} Without it, what this run needs is unknown."]) from error
-        if plan.classifier is not None:
-            found[_name(plan.classifier)] = f"needed by {folder}"
+        if plan.classifier_name is not None:
+            found[plan.classifier_name] = f"needed by {folder}"
     for job in jobs_with_registry(journal.store):
         if job != journal.job:
             versions = (state := Journal(journal.store, job).state()).versions.values()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ray_jobs.errors import JobError
 from ray_jobs.registry.moves import (
+    Accepted,
     Compared,
     Confirmed,
     JournalEntry,
@@ -31,13 +32,16 @@ class RegistryState:
         production: number of the version in production; None before the first promotion.
         productions: numbers of all that were in production, in order; the last one is `production`.
         candidate: number of the version that is being decided about; None if there is none.
-        candidates: number of candidates since production changed last, the current one included.
+        candidates: number of the candidate since production changed last, from 1; those that were replaced before
+            anything was compared do not count.
+        is_compared: whether the candidate was compared with production, and so may have been promoted by chance.
         shadow: number of the version that was in production before those that are watched, and would be restored; None
             if none is watched. Versions that are promoted during a watch prolong it: otherwise a small harm every night
             would go unseen.
         watched: numbers of the versions that were promoted since the watch began, in order; none without one.
         rejected: numbers of rejected versions.
-        fell_back: whether production is what was gone back to: the next version must show that it may replace it.
+        fell_back: whether production is what was gone back to, automatically or by a person who restored or promoted
+            an earlier one: the next version must show that it may replace it.
         refused: digest of all labels when some were refused last, unless a version was registered since.
         pruned: numbers of versions whose classifiers are gone.
     """
@@ -48,6 +52,7 @@ class RegistryState:
     productions: tuple[int, ...] = ()
     candidate: int | None = None
     candidates: int = 0
+    is_compared: bool = False
     shadow: int | None = None
     watched: tuple[int, ...] = ()
     rejected: frozenset[int] = frozenset()
@@ -97,14 +102,19 @@ class RegistryState:
                     moved,
                     versions=self.versions | {version.number: version},
                     candidate=version.number,
-                    candidates=self.candidates + 1,
+                    candidates=max(1, self.candidates + self.is_compared),
+                    is_compared=False,
                     refused=None,
                 )
             case Refused(labels=labels):
                 return replace(moved, refused=labels)
-            case Promoted(version=number, former=former, is_watched=is_watched):
+            case Accepted():
+                return replace(moved, refused=None)
+            case Promoted(version=number, former=former, is_watched=is_watched, is_forced=is_forced):
                 self._check_move(number, former)
                 after = moved._with_production(number)
+                if is_forced and (newer := self._later_than(number)):
+                    return replace(after, rejected=(self.rejected | newer) - {number}, fell_back=True)
                 if not is_watched or former is None:
                     return after
                 return replace(
@@ -113,10 +123,10 @@ class RegistryState:
             case RolledBack(version=number, former=former):
                 self._check_move(number, former)
                 before, undone = self._watched_until(number)
-                newer = {each for each in self.productions if each > number}
+                rejected = self.rejected | {former, *undone, *self._later_than(number)}
                 return replace(
                     moved._with_production(number),
-                    rejected=(self.rejected | {former, *undone, *newer}) - {number},
+                    rejected=rejected - {number},
                     fell_back=True,
                     shadow=self.shadow if before else None,
                     watched=before,
@@ -128,7 +138,8 @@ class RegistryState:
                 candidate = None if number == self.candidate else self.candidate
                 is_decided = evidence is not None or is_forced  # Or else it is of no use now, and may come again.
                 rejected = self.rejected | {number} if is_decided else self.rejected
-                return replace(moved, candidate=candidate, rejected=rejected)
+                is_compared = self.is_compared or (number == self.candidate and evidence is not None)
+                return replace(moved, candidate=candidate, rejected=rejected, is_compared=is_compared)
             case Confirmed(version=number):
                 if number not in self.watched:
                     raise JobError([f"version {number} is not watched"])
@@ -137,7 +148,7 @@ class RegistryState:
             case Compared(version=number, against=against):
                 for each in (number, against):
                     self.version(each)
-                return moved
+                return replace(moved, is_compared=self.is_compared or number == self.candidate)
             case Pruned(versions=numbers):
                 if kept := sorted(set(numbers) & self.needed.keys()):
                     raise JobError([f"version {kept[0]} is needed and cannot be removed"])
@@ -164,6 +175,10 @@ class RegistryState:
         place = self.watched.index(number) + 1
         return self.watched[:place], self.watched[place:]
 
+    def _later_than(self, number: int) -> set[int]:
+        """Versions that were in production and are newer than one of them."""
+        return {each for each in self.productions if each > number}
+
     def _with_production(self, number: int) -> RegistryState:
         candidate = None if self.candidate == number else self.candidate
         return replace(
@@ -172,6 +187,7 @@ class RegistryState:
             productions=(*self.productions, number),
             candidate=candidate,
             candidates=0 if candidate is None else 1,
+            is_compared=False,
             shadow=None,
             watched=(),
             rejected=self.rejected - {number},

@@ -20,13 +20,12 @@ class DriftReference(JsonDocument):
 
     Attributes:
         number: of the reference, from 1.
-        time: when it was written.
+        time: when it was written, by the clock of that machine; numbers give the order.
         version: of the registry that was promoted; None for a job without a registry.
         run: the run whose contents are those that are known, a path in the output; that of the reference whose contents
             it carries on.
         backbone: fingerprint of the backbone, as the folder of features has it.
-        classifier: that the predictions of the sample are by, its folder in the output or its URL; None for a sample
-            that is carried on without predictions.
+        predictions: what determines the predictions of the sample, their folder in the output.
         images: number of images of the sample.
         contents: number of different contents by which new images are told from old ones.
         sample: path of the sample in the output; contains the digest of its content.
@@ -40,7 +39,7 @@ class DriftReference(JsonDocument):
     version: int | None
     run: str
     backbone: str
-    classifier: str | None
+    predictions: str
     images: int
     contents: int
     sample: str
@@ -104,14 +103,14 @@ class DriftNight(JsonDocument):
 
     Attributes:
         number: of the entry, from 1.
-        time: when it was made.
+        time: when it was made, likewise.
         reference: number of the reference.
         run: the run whose images were compared, a path in the output.
         came: number of contents that came since the night before.
         since: number of contents of the run that came since the reference.
         seen: path of the list of these contents in the output, with the night in which each came.
         level: what the night spends of the false alarms of a year: that of all findings together, and of those that
-            are left out because predictions are by different classifiers.
+            are left out because predictions cannot be compared.
         findings: in order.
         unlike: the new images most unlike the reference, at most 12.
     """

@@ -117,3 +117,8 @@ class RunPlan(JsonDocument):
     def parts(self) -> int:
         """Number of parts of results that the complete run has."""
         return self.archive.shards if self.archive is not None else len(self.cells)
+
+    @property
+    def classifier_name(self) -> str | None:
+        """Method and fingerprint of the classifier, the same wherever it lies or was moved to; None without one."""
+        return None if self.classifier is None else "/".join(self.classifier.split("/")[-2:])

@@ -5,14 +5,17 @@ from __future__ import annotations
 from ray_jobs.registry.learned_labels import diff_labels
 from ray_jobs.registry.moves import Promoted, Rejected, Version
 from ray_jobs.retraining.fresh_labels import FreshLabel, LabelComparison, compare
-from ray_jobs.retraining.turn import Decision, decide_by_held_back, decide_frozen
+from ray_jobs.retraining.turn import Decision, decide_by_held_back, decide_frozen, some_of
 from ray_jobs.retraining.turn_facts import TurnFacts
 from ray_jobs.retraining.turn_record import TurnRecord, evidence_of
 from ray_jobs.retraining.versions import is_held_back
 
 
 def drop_or_decide(facts: TurnFacts, record: TurnRecord) -> None:
-    """Reject a candidate that was trained for what no longer holds; otherwise ask the gate about it.
+    """Ask the gate about a candidate that waits, and drop one that is not decided and was trained for what is gone.
+
+    What labels say about a frozen classifier holds also if some that it learned from were corrected: were it dropped
+    for one of them, nothing would ever be shown in a project that corrects a label every night.
 
     Args:
         facts: of the turn; nothing is done without a candidate.
@@ -21,20 +24,36 @@ def drop_or_decide(facts: TurnFacts, record: TurnRecord) -> None:
     if facts.state.candidate is None:
         return
     candidate = facts.state.version(facts.state.candidate)
-    if why := _outlived(facts, candidate):
+    if candidate.settings != facts.settings:
+        why = "the settings of the job changed since it was trained"
         record.append(Rejected(version=candidate.number), Decision("reject", why))
-    elif facts.acceptance != "force" or candidate.labels == facts.labels.digest:
+        return
+    why = _outlived(facts, candidate)
+    is_current = candidate.labels == facts.labels.digest
+    if facts.acceptance == "gate" or is_current or (facts.acceptance == "labels" and not why):
         decide_candidate(facts, record)
+    if why and facts.state.candidate == candidate.number:
+        record.append(Rejected(version=candidate.number), Decision("reject", why))
 
 
 def _outlived(facts: TurnFacts, candidate: Version) -> str:
-    """Why a candidate is of no use any more; empty if it is."""
-    if candidate.settings != facts.settings:
-        return "the settings of the job changed since it was trained"
-    diff = facts.changes_since(candidate)
-    if diff.removed or diff.relabelled or diff.removed_classes:
-        return f"{len(diff.removed) + len(diff.relabelled):,} labels that it learned from were corrected or undone"
-    return ""
+    """Why a candidate is of no use any more; empty if it is.
+
+    It is where most of the labels that set it apart from production were corrected or undone since, or a class is gone.
+    Labels that are refused correct nothing.
+    """
+    since = facts.changes_since(candidate)
+    if since.removed_classes:
+        return f"it knows classes that were removed: {some_of(since.removed_classes)}"
+    refused = {content for night in facts.refused for content in night.labels}
+    gone = {*since.removed, *since.relabelled} - refused
+    if facts.production is None or not gone:
+        return ""
+    own = diff_labels(facts.learned(facts.production), facts.learned(candidate))
+    apart = {*own.added, *own.removed, *own.relabelled}
+    if 2 * len(gone & apart) <= len(apart):
+        return ""
+    return f"{len(gone & apart):,} of the {len(apart):,} labels that it learned anew were corrected or undone"
 
 
 def decide_candidate(facts: TurnFacts, record: TurnRecord) -> None:
@@ -65,19 +84,24 @@ def decide_candidate(facts: TurnFacts, record: TurnRecord) -> None:
 
 def _promote(record: TurnRecord, number: int, decision: Decision, *, is_forced: bool = False) -> None:
     former = record.facts.state.production
-    is_watched = former is not None and not is_forced and decision.basis == "held-back examples"
+    is_shown = decision.basis == "fresh labels" and record.facts.state.shadow is None  # Else the watch goes on.
+    is_watched = former is not None and not is_forced and not is_shown
     evidence = None if decision.result is None else evidence_of(decision)
     move = Promoted(version=number, former=former, is_watched=is_watched, is_forced=is_forced, evidence=evidence)
     record.append(move, decision)
 
 
 def _ask_gate(facts: TurnFacts, candidate: Version, production: Version) -> Decision:
-    """Decide by labels that came later, where a candidate has to wait for them, or by held-back examples."""
+    """Decide by labels that came later, where a candidate has to wait for them, or by held-back examples.
+
+    These stand in for labels only where no label is evidence at all: they are of other images than the archive's, and
+    a candidate would have two chances.
+    """
     new_classes = diff_labels(facts.learned(production), facts.learned(candidate)).new_classes
     if facts.rules.is_frozen(facts.state) and (facts.state.fell_back or not new_classes):
         chain, labels = [facts.compared(candidate.number)], facts.fresh_labels
         compared = compare(labels, chain, facts.compared(production.number))
-        if compared.labels:
+        if facts.evidence.labels:
             return decide_frozen(compared, facts.state, facts.rules)
         new_classes = ()
     return decide_by_held_back(_on_held_back(facts, candidate, production), facts.state, facts.rules, new_classes)

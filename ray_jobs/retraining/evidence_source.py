@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,8 +72,9 @@ class EvidenceSource:
         return CurrentLabels() if self._ledger is None else self._ledger.current()
 
     @property
-    def _digests(self) -> dict[str, str]:
-        return {} if self.work.support is None else dict(self.work.support.digests)
+    def _digests(self) -> Mapping[str, str]:
+        """Digest of the content of each image; asked for once an image, so nothing is copied."""
+        return {} if self.work.support is None else self.work.support.digests
 
     @cached_property
     def _samples(self) -> dict[str, StoredSample]:

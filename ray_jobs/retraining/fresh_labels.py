@@ -44,10 +44,12 @@ class ScoredLabel(NamedTuple):
     Attributes:
         label: the most probable class.
         score: its calibrated probability; NaN where there is none.
+        others: the next most probable classes and their scores, in descending order.
     """
 
     label: str
     score: float
+    others: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +149,8 @@ def labels_for_evidence(
 
 def _drawn_at_random(current: CurrentLabels, draw: str, sample: StoredSample, archive: str) -> set[ImageId]:
     """Images of an audit that were answered, without the first of their strata; a later answer may count."""
-    first = {ImageId(archive, image.image) for image in sample.images[: sample.floor]}
-    return set(current.draws.get(draw, {})) - first
+    drawn = {ImageId(archive, image.image) for image in sample.images[sample.floor :]}
+    return drawn & set(current.draws.get(draw, {}))
 
 
 def fresh_for(labels: Iterable[FreshLabel], versions: Collection[ComparedVersion]) -> tuple[FreshLabel, ...]:

@@ -25,7 +25,7 @@ from ray_jobs.results.registry_results import ChurnSummary, Outlook, RetrainResu
 from ray_jobs.retraining.after_labelling import look_back
 from ray_jobs.retraining.candidates import decide_candidate, drop_or_decide
 from ray_jobs.retraining.fresh_labels import LabelComparison
-from ray_jobs.retraining.training import train_if_due
+from ray_jobs.retraining.training import accept_labels, train_if_due
 from ray_jobs.retraining.turn import Decision, Rules
 from ray_jobs.retraining.turn_facts import Acceptance, TurnFacts
 from ray_jobs.retraining.turn_record import TurnRecord
@@ -127,12 +127,12 @@ def retrain(job: Job, reporter: Reporter, *, by: str, acceptance: Acceptance = "
 
 
 def _carry_out(facts: TurnFacts, record: TurnRecord, lease: Lease) -> Turn:
+    accept_labels(facts, record)
     look_at_watched(facts, record)
     drop_or_decide(facts, record)
     if train_if_due(facts, record, lease):
         decide_candidate(facts, record)
-    finished = _relabel(facts)
-    churn = look_back(facts.journal, finished, facts.reporter, facts.state.production or 0)
+    finished, churn = _relabel(facts)
     return Turn(
         decisions=tuple(record.decisions),
         trained=record.trained,
@@ -159,17 +159,18 @@ def rules_of(job: Job) -> Rules:
     return Rules(section.policy, section.margin, section.alpha, section.watch_labels, section.hold_labels)
 
 
-def _relabel(facts: TurnFacts) -> FinishedClassification:
-    """Classify the archive with production; again if a person moved it meanwhile."""
+def _relabel(facts: TurnFacts) -> tuple[FinishedClassification, ChurnSummary | None]:
+    """Classify the archive with production and look back; again if a person moved production meanwhile."""
     for _ in range(TRIES):
         production = facts.production
         if production is None:
             raise JobError([NO_PRODUCTION])
         job = job_of_version(facts.work, production)
         finished = classify(job, facts.reporter, learned=_images_of(facts, production))
+        churn = look_back(facts.journal, finished, facts.reporter, production.number)
         facts.state = facts.journal.state()
         if facts.state.production == production.number:
-            return finished
+            return finished, churn
         facts.reporter.say(f"production was moved to version {facts.state.production} meanwhile")
     raise RegistryMovedError(["production was moved again and again while the archive was labelled; run again"])
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from cluster import Lease
 from ray_jobs.classification.classify import Classification, embed_and_train
 from ray_jobs.classification.unknown_plan import keep_known_examples
-from ray_jobs.registry.moves import Refused, Registered, Version
+from ray_jobs.registry.moves import Accepted, Refused, Registered, Version
 from ray_jobs.retraining.fresh_labels import fresh_for
-from ray_jobs.retraining.label_nights import Night
-from ray_jobs.retraining.turn import Decision, classes_of, decide_nights
+from ray_jobs.retraining.label_nights import Night, mostly_seen_as
+from ray_jobs.retraining.turn import Decision, agreement_of, classes_of, decide_nights, some_of
 from ray_jobs.retraining.turn_facts import TurnFacts
 from ray_jobs.retraining.turn_record import TurnRecord
 from ray_jobs.retraining.versions import for_twin, version_of
@@ -18,6 +19,21 @@ from ray_jobs.steps.set_examples import keep_examples
 
 SHOWN = 5
 """Classes that a sentence names."""
+
+
+def accept_labels(facts: TurnFacts, record: TurnRecord) -> None:
+    """Note that a person accepts the labels that would be refused, so that they are not refused later, either.
+
+    Args:
+        facts: of the turn; nothing is done where nothing is accepted, or nothing would be refused.
+        record: takes the move.
+    """
+    if facts.acceptance == "gate" or not (nights := facts.refused):
+        return
+    digest, classes = facts.labels.put(facts.work.store, facts.journal.folder), classes_of(nights)
+    move = Accepted(labels=digest, days=_days_of(nights), classes=classes)
+    record.append(move, Decision("accept", f"labels that contradict production, of {some_of(classes)}"))
+    facts.labels_were_accepted()
 
 
 def train_if_due(facts: TurnFacts, record: TurnRecord, lease: Lease) -> bool:
@@ -72,13 +88,18 @@ def _refuse(facts: TurnFacts, record: TurnRecord, nights: list[Night]) -> None:
     found = [each.found for each in nights]
     move = Refused(
         labels=facts.labels.digest,
-        days=tuple(dict.fromkeys(each.day for each in nights)),
+        days=_days_of(nights),
         images=sum(each.labels for each in found),
         agreeing=sum(each.agreeing for each in found),
         expected=sum(each.expected for each in found),
         classes=classes_of(nights),
+        newest_label=facts.newest_label,
     )
     record.append(move, decision)
+
+
+def _days_of(nights: list[Night]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each.day for each in nights))
 
 
 def _train(facts: TurnFacts, record: TurnRecord, lease: Lease) -> None:
@@ -95,7 +116,7 @@ def _train(facts: TurnFacts, record: TurnRecord, lease: Lease) -> None:
     number, digest = len(facts.state.versions) + 1, facts.labels.put(store, facts.journal.folder)
     version = version_of(work, classifier, twin, number=number, labels=digest, parent=facts.state.production)
     lease.check()  # Without it, what was found might be pruned at this moment.
-    move = Registered(version=version, is_accepted=facts.acceptance != "gate")
+    move = Registered(version=version, newest_label=facts.newest_label)
     record.append(move, Decision("train", _changes(facts, version)))
 
 
@@ -105,11 +126,22 @@ def _changes(facts: TurnFacts, version: Version) -> str:
         return f"the first version, of {len(facts.labels.of_content):,} images"
     diff = facts.changes_since(production)
     counts = f"{len(diff.added):,} labels added, {len(diff.removed):,} removed, {len(diff.relabelled):,} changed"
+    checked = agreement_of(facts.checked)
     classes = [("new", diff.new_classes), ("removed", diff.removed_classes)]
     told = [f"{word}: {', '.join(names[:SHOWN])}" for word, names in classes if names]
     told += [f"{old} is now {new}" for old, new in diff.renamed]
-    told += ["labels were accepted that contradict production"] * (facts.acceptance == "labels")
+    told += _resemblances(facts, production, diff.new_classes)
     told += ["another backbone"] * (dict(version.backbone) != dict(production.backbone))
     if diff.is_empty and not told[len(diff.renamed) :]:
         told.append("other settings")
-    return "; ".join([counts, *told])
+    return "; ".join([counts, *told, *([checked] if checked else [])])
+
+
+def _resemblances(facts: TurnFacts, production: Version, new_classes: Sequence[str]) -> list[str]:
+    """Which classes production sees most images of new ones as, so that a second name of a class is seen."""
+    found = [(name, mostly_seen_as(name, facts.labels, facts.compared(production.number))) for name in new_classes]
+    return [
+        f"production sees {seen[1]:,} of the {seen[2]:,} images of {name} as {seen[0]}"
+        for name, seen in found[:SHOWN]
+        if seen is not None
+    ]

@@ -12,7 +12,7 @@ from ray_jobs.registry.registry_state import RegistryState
 from ray_jobs.retraining.fresh_labels import LabelComparison
 from ray_jobs.retraining.label_nights import Night
 
-Step = Literal["train", "refuse", "promote", "reject", "hold", "roll back", "confirm"]
+Step = Literal["train", "refuse", "accept", "promote", "reject", "hold", "roll back", "confirm"]
 NO_EVIDENCE = (
     "waiting for labels of audits or imported tables, of which none came since (fewshot audit; or decide by hand:"
     " fewshot registry promote or reject)"
@@ -93,7 +93,7 @@ def _watched(compared: LabelComparison, alpha: float, enough: int | None) -> Dec
     if result.decision == "reject":
         return Decision("roll back", f"evidence of harm: {counts}", result, compared)
     if fallen := compared.fallen(alpha):
-        return Decision("roll back", f"evidence of harm in {_some(fallen)}: {counts}", result, compared)
+        return Decision("roll back", f"evidence of harm in {some_of(fallen)}: {counts}", result, compared)
     is_single = len(set(compared.newer)) == 1
     if enough is not None and is_single and result.decision == "promote":
         return Decision("confirm", f"shown to be better: {counts}", result, compared)
@@ -106,24 +106,22 @@ def decide_frozen(compared: LabelComparison, state: RegistryState, rules: Rules)
     """Decide about a frozen candidate by labels that came after it and production.
 
     Args:
-        compared: the candidate with production.
+        compared: the candidate with production, on a label at least.
         state: of the registry, which counts candidates.
         rules: of the job.
     """
     margin = rules.margin_for(state)
-    result = decide(compared.comparison, margin=margin, candidate=max(1, state.candidates), alpha=rules.alpha)
+    result = decide(compared.comparison, margin=margin, candidate=state.candidates, alpha=rules.alpha)
     counts = _counts(compared)
     if result.decision == "reject":
         return Decision("reject", f"production is shown to be better: {counts}", result, compared)
     if fallen := compared.fallen(rules.alpha):
-        return Decision("reject", f"production is shown to be better in {_some(fallen)}: {counts}", result, compared)
+        return Decision("reject", f"production is shown to be better in {some_of(fallen)}: {counts}", result, compared)
     if result.decision == "promote":
         shown = "better" if not margin else f"not worse by {100 * margin:g} points"
         return Decision("promote", f"shown to be {shown}: {counts}", result, compared)
     if len(compared.labels) >= rules.hold_labels:
         return Decision("reject", f"not decided by {counts}; the next version learns from them", result, compared)
-    if not compared.labels:
-        return Decision("hold", NO_EVIDENCE, result, compared)
     return Decision("hold", f"not decided yet: {counts}", result, compared)
 
 
@@ -140,11 +138,11 @@ def decide_by_held_back(
         new_classes: that production does not know: they cannot wait.
     """
     better, worse, count = compared.comparison.better, compared.comparison.worse, len(compared.labels)
-    counts = f"{better} better, {worse} worse of {count} held-back examples"
+    counts = _counted(better, worse, count, "held-back examples")
     basis: EvidenceBasis = "held-back examples"
     if rules.is_frozen(state) and not new_classes:
         margin = rules.margin_for(state)
-        result = decide(compared.comparison, margin=margin, candidate=max(1, state.candidates), alpha=rules.alpha)
+        result = decide(compared.comparison, margin=margin, candidate=state.candidates, alpha=rules.alpha)
         step: Step = "promote" if result.decision == "promote" else "hold"
         return Decision(step, counts if step == "promote" else f"{NO_EVIDENCE}; {counts}", result, compared, basis)
     result = decide(compared.comparison, alpha=rules.alpha)
@@ -152,17 +150,23 @@ def decide_by_held_back(
         return Decision("reject", f"worse on examples that were held back: {counts}", result, compared, basis)
     why = f"no harm on examples that were held back: {counts}" if count else "no example could be held back to compare"
     if new_classes:
-        why = f"{_some(new_classes)}: new, and not waiting; on the other classes {why}"
+        why = f"{some_of(new_classes)}: new, and not waiting; on the other classes {why}"
     return Decision("promote", why, result, compared, basis)
 
 
 def decide_nights(nights: Sequence[Night]) -> Decision:
     """Say why labels are not learned from; there is a night at least."""
+    wrong = sum(each.found.wrong * each.found.labels for each in nights)
+    why = f"about {wrong:,.0f} new labels seem to be wrong ({agreement_of(nights)})"
+    return Decision("refuse", f"{why}; look at the labels of {some_of(classes_of(nights))}")
+
+
+def agreement_of(nights: Sequence[Night]) -> str:
+    """Return with how many of the labels that were compared production agrees; empty if there are none."""
     found = [each.found for each in nights]
     agreeing, labels = sum(each.agreeing for each in found), sum(each.labels for each in found)
     expected = sum(each.expected for each in found)
-    counts = f"production agrees with {agreeing:,} of {labels:,} new labels, and expected {expected:,.0f}"
-    return Decision("refuse", f"{counts}; look at the labels of {_some(classes_of(nights))}")
+    return f"production agrees with {agreeing:,} of {labels:,} new labels, {expected:,.0f} expected" if labels else ""
 
 
 def classes_of(nights: Sequence[Night]) -> tuple[str, ...]:
@@ -172,9 +176,15 @@ def classes_of(nights: Sequence[Night]) -> tuple[str, ...]:
 
 def _counts(compared: LabelComparison) -> str:
     found = compared.comparison
-    return f"{found.better} better, {found.worse} worse of {len(compared.labels)} labels"
+    return _counted(found.better, found.worse, len(compared.labels), "labels")
 
 
-def _some(names: Sequence[str]) -> str:
+def _counted(better: int, worse: int, count: int, what: str) -> str:
+    """Return on how many labels, or examples, only one of both versions is right."""
+    return f"of {count} {what}, the newer version alone is right on {better}, the older one alone on {worse}"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return f"{', '.join(names[:SHOWN])}{more}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -10,16 +11,18 @@ from ray_jobs.classification.classify import Classification
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
 from ray_jobs.registry.journal import Journal
-from ray_jobs.registry.learned_labels import LabelDiff, LearnedLabels, diff_labels, read_learned_labels
-from ray_jobs.registry.moves import Refused, Registered, Version
+from ray_jobs.registry.learned_labels import LabelDiff, LearnedLabels, diff_labels, read_learned_labels, renames_between
+from ray_jobs.registry.moves import Accepted, Refused, Registered, Version
 from ray_jobs.registry.registry_state import RegistryState
 from ray_jobs.retraining.evidence_source import EvidenceSource
 from ray_jobs.retraining.fresh_labels import ComparedVersion, FreshLabel
-from ray_jobs.retraining.label_nights import Night, check_nights, new_labels_by_night, without_accepted
+from ray_jobs.retraining.label_nights import Night, check_nights, earlier_labels, new_labels_by_night, without_accepted
 from ray_jobs.retraining.turn import Rules
 from ray_jobs.retraining.version_predictions import VersionPredictions
 from ray_jobs.retraining.versions import labels_of, settings_of, twin_contents
 
+LOOK_BACK = 3
+"""Versions before production that are asked about labels that came earlier: each is a model to load."""
 NO_SUPPORT = "retrain needs the section [support]"
 Acceptance = Literal["gate", "labels", "force"]
 """What is accepted unseen: nothing; labels that would be refused; or these, and the version that is trained."""
@@ -46,7 +49,7 @@ class TurnFacts:
     state: RegistryState
     _predictions: dict[tuple[int, bool], ComparedVersion] = field(default_factory=dict)
     _labels_of: dict[str, LearnedLabels] = field(default_factory=dict)
-    _refused_by: dict[tuple[int | None, int | None], list[Night]] = field(default_factory=dict)
+    _checked_by: dict[tuple[int | None, int | None], list[Night]] = field(default_factory=dict)
 
     @cached_property
     def labels(self) -> LearnedLabels:
@@ -76,10 +79,12 @@ class TurnFacts:
 
     def learned(self, version: Version) -> LearnedLabels:
         """What a version learned from."""
-        if version.labels not in self._labels_of:
-            found = read_learned_labels(self.journal.store, self.journal.folder, version.labels)
-            self._labels_of[version.labels] = found
-        return self._labels_of[version.labels]
+        return self._learned_labels(version.labels)
+
+    def _learned_labels(self, digest: str) -> LearnedLabels:
+        if digest not in self._labels_of:
+            self._labels_of[digest] = read_learned_labels(self.journal.store, self.journal.folder, digest)
+        return self._labels_of[digest]
 
     def changes_since(self, version: Version) -> LabelDiff:
         """How the present labels differ from those that a version learned from."""
@@ -92,7 +97,7 @@ class TurnFacts:
 
     def _renamed(self, version: Version) -> dict[str, str]:
         """The present names of classes that were renamed since, by the earlier ones."""
-        return dict(self.changes_since(version).renamed)
+        return dict(renames_between(self.learned(version), self.labels))
 
     def compared(self, number: int, *, twin: bool = False) -> ComparedVersion:
         """A version, or its twin, with its predictions of the examples that it has not learned from."""
@@ -107,17 +112,32 @@ class TurnFacts:
 
     @property
     def refused(self) -> list[Night]:
-        """Nights of labels that production has not learned from and that contradict it; none if they are accepted."""
-        compared = (self.state.production, self.state.shadow)
-        if compared not in self._refused_by:
-            self._refused_by[compared] = self._find_refused()
-        return self._refused_by[compared]
+        """Nights of labels that production has not learned from and that contradict it, unless they were accepted."""
+        return [night for night in self.checked if night.is_refused]
 
-    def _find_refused(self) -> list[Night]:
+    @property
+    def checked(self) -> list[Night]:
+        """Nights of labels that production has not learned from, compared with it, without those that were accepted."""
+        compared = (self.state.production, self.state.shadow)
+        if compared not in self._checked_by:
+            self._checked_by[compared] = self._check_nights()
+        return self._checked_by[compared]
+
+    def labels_were_accepted(self) -> None:
+        """Ask anew which labels are refused."""
+        self._checked_by.clear()
+
+    @property
+    def newest_label(self) -> str:
+        """Time of the newest label of the ledger; empty without any."""
+        return max(self.evidence.times.values(), default="")
+
+    def _check_nights(self) -> list[Night]:
         production = self.production
-        if production is None or self.acceptance != "gate" or production.labels == self.labels.digest:
+        if production is None or production.labels == self.labels.digest:
             return []
-        turns = [each.time for each in self.journal.entries() if isinstance(each.move, Registered | Refused)]
+        moves = [each.move for each in self.journal.entries() if isinstance(each.move, Registered | Refused)]
+        turns = sorted(move.newest_label for move in moves)
         nights = new_labels_by_night(self.labels, self.learned(production), self.evidence.times, turns)
         nights = without_accepted(nights, self._accepted())
         if not nights:
@@ -131,12 +151,28 @@ class TurnFacts:
             )
             for each in (production, *shadow)
         ]
-        return check_nights(nights, versions, self.evidence.corrections)
+        ledger = self.evidence.times.keys() - self.evidence.corrections
+        earlier = earlier_labels(self.learned(production), self.labels, ledger, self._before(production))
+        return check_nights(nights, versions, self.evidence.corrections, earlier)
+
+    def _before(self, production: Version) -> Iterator[ComparedVersion]:
+        """Versions with the same settings that production came from, the newest first, as far as they are there."""
+        version = production
+        for _ in range(LOOK_BACK):
+            if version.parent is None or version.parent in self.state.pruned:
+                return
+            version = self.state.version(version.parent)
+            if version.settings != production.settings:
+                return
+            try:
+                yield self.compared(version.number)
+            except JobError:
+                return  # It is not needed: without it, less is known about scores.
 
     def _accepted(self) -> list[LearnedLabels]:
-        """Labels that a person accepted, by the versions that learned from them."""
-        moves = [found for each in self.journal.entries() if isinstance(found := each.move, Registered)]
-        return [self.learned(move.version) for move in moves if move.is_accepted]
+        """All labels that there were whenever a person accepted some."""
+        moves = [found for each in self.journal.entries() if isinstance(found := each.move, Accepted)]
+        return [self._learned_labels(move.labels) for move in moves]
 
     @property
     def fresh_labels(self) -> list[FreshLabel]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import nan
@@ -73,12 +73,14 @@ class VersionPredictions:
             raise JobError([f"{classifier.url} takes other features than its method {classifier.method}"])
         dense = None if rows.dense is None else torch.from_numpy(rows.dense)
         images = Labelled(torch.from_numpy(rows.views[:, :1]), torch.zeros(len(rows), dtype=torch.int64), dense)
-        scored = predict(calibrated, features_for(calibrated.classifier, images), top=1)
+        scored = predict(calibrated, features_for(calibrated.classifier, images))
         names = [renamed.get(name, name) for name in calibrated.class_names]
-        values = scored.score.tolist() if calibrated.has_scores else [nan] * len(rows)
-        found = zip(rows.images, scored.label.tolist(), values, scored.finite.tolist(), strict=True)
+        scores = scored.top_scores if calibrated.has_scores else torch.full_like(scored.top_scores, nan)
+        found = zip(rows.images, scored.top_labels.tolist(), scores.tolist(), scored.finite.tolist(), strict=True)
         predicted = {
-            content: ScoredLabel(names[label], value) for content, label, value, is_finite in found if is_finite
+            content: _scored_label([names[label] for label in labels], values)
+            for content, labels, values, is_finite in found
+            if is_finite
         }
         return ComparedVersion(frozenset(names), learned, predicted)
 
@@ -100,8 +102,12 @@ def _as_job_error(version: Version) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, DamagedError) as error:
-        advice = "Restore it from a copy, or go to another version: fewshot registry rollback, or promote"
-        raise JobError([f"the classifier of version {version.number} cannot be read: {error}. {advice}."]) from error
+        advice = "Restore it from a copy, or go without it: fewshot registry reject, or rollback"
+        raise JobError([f"a classifier of version {version.number} cannot be read: {error}. {advice}."]) from error
+
+
+def _scored_label(classes: Sequence[str], scores: Sequence[float]) -> ScoredLabel:
+    return ScoredLabel(classes[0], scores[0], tuple(zip(classes[1:], scores[1:], strict=True)))
 
 
 def _examples_for(work: Classification, classifier: ClassifierRef) -> tuple[ClipSpec, Examples]:

@@ -37,7 +37,7 @@ def look_at_watched(facts: TurnFacts, record: TurnRecord) -> None:
     elif decision.step == "roll back":
         _roll_back(record, production.number, former, decision)
     elif last.step == "confirm" and last.compared is not None:
-        enough = last.compared.watched_enough(facts.rules.watch_labels) or len(chain)
+        enough = last.compared.watched_enough(facts.rules.watch_labels) or last.compared.newer[-1] + 1
         record.append(Confirmed(version=state.watched[enough - 1], evidence=evidence_of(last)), last)
     else:
         record.note(production.number, former, decision)

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
-from fewshot.errors import UnknownNameError
+from fewshot.errors import DataError, UnknownNameError
 from ray_jobs.errors import JobError
 
 WORDS = {
@@ -139,11 +139,17 @@ def find_zone(name: str) -> ZoneInfo:
 
     Raises:
         UnknownNameError: there is none of this name; with the nearest ones.
+        DataError: it is an abbreviation such as "CEST", or an offset.
         JobError: this machine has no database.
     """
     known = available_timezones() - {"localtime"}
     if not known:
         raise JobError(["this machine has no time zones: install its package tzdata, or pip install tzdata"])
+    if name not in known and name.isupper() and "/" not in name:
+        expected = "expected a name of the IANA database, mostly a region and a city, such as Europe/Berlin"
+        raise DataError(
+            f"{name!r} is no time zone: {expected}; abbreviations and offsets do not say when clocks change"
+        )
     if name not in known:
         raise UnknownNameError("time zone", name, known)
     return ZoneInfo(name)

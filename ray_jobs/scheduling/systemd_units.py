@@ -6,6 +6,7 @@ systemd leaves out a time that the clocks skip in spring; see docs/schedule.md.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -88,6 +89,22 @@ AccuracySec=1s
 WantedBy=timers.target
 """
     return {f"{name}.service": service, f"{name}.timer": timer}
+
+
+def next_steps(folder: Path, names: Sequence[str]) -> list[str]:
+    """Return the commands that start a timer whose units were written.
+
+    Args:
+        folder: absolute path of the units; systemd is told of one that it does not look into by itself.
+        names: of the units, the timer last.
+    """
+    system = "systemctl" if folder.is_relative_to("/etc/systemd/system") else "systemctl --user"
+    is_known = folder.parts[-2:] == ("systemd", "user") or system == "systemctl"
+    files = " ".join(shlex.quote(str(folder / name)) for name in names)
+    return [
+        f"{system} daemon-reload" if is_known else f"{system} link {files}",
+        f"{system} enable --now {names[-1]}",
+    ]
 
 
 def _listed(values: Sequence[int], number: int) -> str:

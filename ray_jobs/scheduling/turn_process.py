@@ -93,7 +93,8 @@ def _follow(stream: IO[str], lines: deque[str], show: Callable[[str], object]) -
         for line in stream:
             clean = sanitized(line.rstrip())
             lines.append(clean[:KEPT_CHARACTERS])
-            show(clean)
+            with suppress(ValueError, OSError):  # A broken terminal must not block the turn, whose pipe would fill.
+                show(clean)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -74,6 +74,7 @@ def test_evidence_of_many_images_stays_finite() -> None:
     ("values", "options", "message"),
     [
         ([2], {}, "gains of -1, 0 or 1"),
+        ([-2], {}, "gains of -1, 0 or 1"),
         ([0.5], {}, "gains of -1, 0 or 1"),
         ([1], {"margin": 1.0}, "margin"),
         ([1], {"margin": -0.1}, "margin"),

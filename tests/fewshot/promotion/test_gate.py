@@ -58,6 +58,23 @@ def test_decisions_take_exactly_the_evidence_that_is_needed() -> None:
     assert [watch(each).decision for each in mirrored] == ["reject", "hold"]
     assert decide(just, candidate=2).decision == "hold"
     assert decide(just, alpha=0.01).decision == "hold"
+    assert watch(just).decision == "promote"
+    assert watch(just, alpha=0.01).decision == "hold"
+
+
+def test_a_result_has_the_evidence_on_which_it_rests() -> None:
+    found = comparison(9, 3, 40)
+    decided, seen = decide(found, margin=0.02, candidate=2), watch(found)
+    assert (decided.log_evidence, decided.log_harm) == (found.log_evidence(margin=0.02), found.log_harm())
+    assert (seen.log_evidence, seen.log_harm) == (found.log_evidence(), found.log_harm())
+    assert (decided.log_needed, seen.log_needed) == (log_needed(2), log_needed(1))
+
+
+def test_with_a_margin_a_candidate_is_promoted_that_is_not_better() -> None:
+    assert decide(comparison(5, 5, 2000)).decision == "hold"
+    assert decide(comparison(5, 5, 2000), margin=0.05).decision == "promote"
+    assert decide(comparison(0, 20, 4000)).decision == "reject"
+    assert decide(comparison(0, 20, 4000), margin=0.05).decision == "promote"  # Worse, but by half a point.
 
 
 def test_all_candidates_together_have_twice_the_alpha_of_the_first() -> None:
@@ -74,6 +91,7 @@ def test_harm_on_held_out_examples_is_a_sign_test() -> None:
     assert not shows_harm(0, 0)
     assert shows_harm(10, 22)
     assert not shows_harm(10, 19)
+    assert shows_harm(3, 10)  # 0.046
 
 
 @pytest.mark.parametrize(("candidate", "alpha"), [(0, 0.05), (1, 0.0), (1, 1.0)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,15 @@ from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import DataError
 from ray_jobs.audit import Audit, audit
 from ray_jobs.errors import JobError
+from ray_jobs.inputs.ground_truth import STORED_BEFORE
+from ray_jobs.job_file.sections import ClassifierSection
 from ray_jobs.labels import LabelLedger, new_label
+from ray_jobs.output.layout import JOB, PLAN
+from ray_jobs.output.runs import open_run, sealed_job_file
+from ray_jobs.registry.journal import Journal
+from ray_jobs.registry.moves import Registered
+from ray_jobs.registry.registry_state import RegistryState
+from tests.ray_jobs.registry.registered import version
 from tests.ray_jobs.written_run import CLASSES, METRICS_BY_HAND, RUN, WrittenRun
 
 IMAGES = [f"{i:03}.png" for i in range(90)]
@@ -108,10 +117,22 @@ def test_answers_of_another_draw_are_named_and_do_not_count(run):
     assert result.estimates is None
     assert result.notes == (
         (
-            f"The ledger has 20 answers to another draw, which do not count here: fewshot audit {run.store.root}/{RUN}"
-            " --seed 1"
+            "The ledger has 20 answers to another draw, which are not used: this draw chose its images with chances of"
+            " its own, so only answers to its images count. What the others say: fewshot audit"
+            f" {run.store.root}/{RUN} --seed 1"
         ),
     )
+
+
+def test_what_a_registered_version_learned_from_is_known(run):
+    job = replace(run.job, classifier=ClassifierSection(from_="elsewhere/gda/1"))
+    run.store.put(f"{RUN}/{JOB}", sealed_job_file(job))
+    assert audited(run, 40).result.notes == (STORED_BEFORE,)
+    plan = open_run(f"{run.store.root}/{RUN}").plan
+    run.store.put(f"{RUN}/{PLAN}", replace(plan, classifier=f"/before/the/move/{version(1).folder}").to_bytes())
+    registered = Registered(version=version(1))
+    Journal(run.store, job.job.name).append(registered, by="cron", why="first", after=RegistryState())
+    assert audited(run, 40, seed=1).result.notes == ()
 
 
 def test_skipped_images_widen_the_interval(run):

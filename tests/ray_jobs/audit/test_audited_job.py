@@ -99,6 +99,18 @@ def test_an_audit_needs_no_examples(copied):
     assert (result.code, result.result["learned_from"], result.result["notes"]) == (0, 0, [])
 
 
+def test_answers_that_are_equal_to_earlier_ones_replace_nothing(copied):
+    table, first = copied.folder / "audit.csv", copied.folder / "first.csv"
+    fewshot("audit", str(copied.output), "--n", "30", "--table", str(table))
+    rows = fill(table)
+    write_table(first, [(row["image"], row["label"]) for row in rows[:4]])
+    assert fewshot("labels", "import", str(copied.output), str(first)).result["written"] == 4
+    done = fewshot("labels", "import", str(copied.output), str(table))
+    assert [done.result[name] for name in ("written", "replaced", "repeated")] == [18, 0, 4]
+    assert "4 of them are equal to an earlier answer" in done.messages
+    assert "replace" not in done.messages
+
+
 def test_a_newer_run_has_a_draw_of_its_own(copied):
     first = fewshot("audit", str(copied.output), "--n", "30", "--table", str(copied.folder / "audit.csv"))
     fill(copied.folder / "audit.csv")

@@ -13,7 +13,7 @@ from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.churn import churn_report, ensure_churn, find_run, read_churn, write_churn
 from ray_jobs.errors import JobError
 from ray_jobs.output.latest_runs import LATEST
-from ray_jobs.output.layout import CHURN_PAGE
+from ray_jobs.output.layout import CHURN_PAGE, PLAN
 from ray_jobs.output.runs import Run
 from ray_jobs.registry.journal import Journal
 from ray_jobs.registry.learned_labels import LearnedLabels
@@ -50,6 +50,17 @@ def page_of(runs: TwoRuns) -> str:
 
 def find(runs: TwoRuns, version: str, like: Run | None = None) -> Run:
     return find_run(f"{runs.store.root}{version}", DEFAULT_STORAGE, like=like)
+
+
+def test_the_run_of_a_version_is_found_after_the_output_was_moved(tmp_path: Path) -> None:
+    runs = TwoRuns(tmp_path)
+    former, present = two_runs(runs)
+    with_registry(runs, {1: FIRST, 2: FIRST}, 1, 2)
+    elsewhere = replace(present.plan, classifier=f"/before/the/move/{present.plan.classifier}")
+    runs.store.put(f"{PRESENT}/{PLAN}", elsewhere.to_bytes())
+    found = find(runs, "@2")
+    churn = write_churn(former, found)
+    assert (found.name, churn.before.version, churn.after.version) == (present.name, 1, 2)
 
 
 def test_classes_that_the_labels_of_versions_tell_are_renamed(tmp_path: Path) -> None:
@@ -102,7 +113,8 @@ def test_a_classifier_that_was_registered_twice_is_its_newest_version(tmp_path: 
     runs = TwoRuns(tmp_path)
     former, present = two_runs(runs)
     journal = with_registry(runs, {1: FIRST, 2: FIRST}, 1)
-    again = replace(version(3, labels=journal.state().version(1).labels), folder=version(1).folder)
+    first = journal.state().version(1)
+    again = replace(version(3, labels=first.labels), folder=first.folder, classifier=first.classifier)
     journal.append(Registered(version=again), by="ann", why="again", after=journal.state())
     assert write_churn(former, present).before.version == 3
 

@@ -18,8 +18,10 @@ from typer.testing import CliRunner, Result
 from cluster import Store
 from cluster.storage.objects import LocalObjects
 from ray_jobs.commands.app import app
+from ray_jobs.commands.registry_tables import outlook_sentence
 from ray_jobs.registry.learned_labels import LearnedLabels
 from ray_jobs.registry.moves import (
+    Accepted,
     Compared,
     Confirmed,
     Evidence,
@@ -33,13 +35,16 @@ from ray_jobs.registry.moves import (
     Rejected,
     RolledBack,
 )
-from ray_jobs.results.registry_results import VersionState
+from ray_jobs.results.registry_results import Outlook, VersionState
 from tests.ray_jobs.commands.test_startup import bytecode, cpu_s, imported
 from tests.ray_jobs.commands.test_startup import run as start
 from tests.ray_jobs.registry.registered import EVIDENCE, open_local, version
 from tests.sources import ROOT
 
 __all__ = ["bytecode"]
+
+
+OUTLOOKS = ((0.01, 9000), (0.02, 200), (0.04, None))
 
 
 @pytest.fixture
@@ -61,6 +66,23 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["registry", *arguments])
 
 
+def test_a_version_is_named_by_its_number(output: str) -> None:
+    for words in (("show", output, "latest"), ("rollback", output, "--to", "0", "--why", "x")):
+        done = run(*words)
+        assert done.exit_code == 2
+        text = " ".join(done.stderr.replace("│", " ").split())
+        assert f"expected the number of a version, such as 3, got {words[2 + (words[0] == 'rollback')]!r}" in text
+
+
+def test_outlooks_promise_no_more_labels_than_there_are_images() -> None:
+    said = [outlook_sentence(Outlook(gain=gain, labels=labels), images=291) for gain, labels in OUTLOOKS]
+    assert said == [
+        "a gain of 1 point takes more labels to show than the archive has images (291)",
+        "a gain of 2 points takes about 200 labels to show",
+        "a gain of 4 points is not shown by any number of labels",
+    ]
+
+
 def test_versions_are_listed_promoted_rolled_back_and_pruned(output: str) -> None:
     listed = run("list", output)
     assert listed.exit_code == 0
@@ -72,7 +94,7 @@ def test_versions_are_listed_promoted_rolled_back_and_pruned(output: str) -> Non
     assert "why: checked" in shown.stderr
     assert json.loads(shown.stdout)["version"]["state"] == "production"
     back = run("rollback", output, "--why", "wrong labels", "--by", "ann")
-    assert "rolled back to version 1; in production: version 1" in back.stderr
+    assert "version 2 was taken back, version 1 is restored; in production: version 1" in back.stderr
     diff = run("diff", output, "1", "2", "--job", "groceries")
     assert "1 added, 0 removed, 0 relabelled" in diff.stderr
     assert json.loads(run("prune", output).stdout)["folders"] == []
@@ -103,7 +125,10 @@ def test_evidence_is_shown_as_odds_with_time_and_reason(output: str, tmp_path: P
         "2026-11-30 03:00 UTC, cron (entry 4): version 2 was promoted, in place of version 1, and is watched" in shown
     )
     assert "    why: better: 9, worse: 2" in shown
-    assert "    evidence: 9 better, 2 worse of 100 images labelled later; odds for it 3.5 : 1" in shown
+    assert (
+        "    evidence: of 100 images labelled later, the newer version alone is right on 9, the older one alone on 2"
+        in shown
+    )
 
 
 def test_a_registry_without_a_version_is_told(tmp_path: Path) -> None:
@@ -192,7 +217,7 @@ def test_the_documented_commands_exist_and_parse() -> None:
 
 def test_the_page_names_all_that_a_journal_consists_of() -> None:
     named = set(re.findall(r"`([a-z_ ]+)`", PAGE))
-    kinds = (Registered, Refused, Compared, Promoted, Rejected, RolledBack, Confirmed, Pruned)
+    kinds = (Registered, Refused, Accepted, Compared, Promoted, Rejected, RolledBack, Confirmed, Pruned)
     assert set(get_args(Move)) == set(kinds)
     for kind in (*kinds, Evidence, JournalEntry):
         assert {item.name for item in fields(kind)} - {"kind"} <= named, kind.__name__

@@ -103,6 +103,40 @@ def test_units_of_systemd_go_to_stdout_or_into_a_folder(place, tmp_path):
     assert "RandomizedDelaySec=300" in timer
 
 
+def test_units_get_a_folder_and_the_commands_that_start_them(place, tmp_path):
+    folder = tmp_path / "config" / "systemd" / "user"
+    written = schedule(place.job, *NIGHTLY, "--systemd", "--out", folder)
+    assert written.exit_code == 0, written.stderr
+    assert written.stderr.splitlines()[-2:] == [
+        "next: systemctl --user daemon-reload",
+        "next: systemctl --user enable --now fewshot-retrain-test.timer",
+    ]
+    elsewhere = schedule(place.job, *NIGHTLY, "--systemd", "--out", tmp_path / "units")
+    service, timer = (tmp_path / "units" / f"fewshot-retrain-test.{kind}" for kind in ("service", "timer"))
+    assert f"next: systemctl --user link {service} {timer}" in elsewhere.stderr
+    file = tmp_path / "file"
+    file.touch()
+    assert "error: cannot make the folder" in schedule(place.job, *NIGHTLY, "--systemd", "--out", file / "x").stderr
+
+
+def test_a_job_without_machines_is_told_what_to_add(place):
+    done = schedule(place.job, *NIGHTLY)
+    assert done.exit_code == 2
+    assert [line for line in done.stderr.splitlines() if "[deploy] and image = " in line and "--local" in line]
+
+
+def test_the_status_of_an_output_is_that_of_a_job_file(place, tmp_path):
+    done = schedule(tmp_path, "--status")
+    assert (done.exit_code, "--status: expected a job file" in done.stderr) == (2, True)
+
+
+def test_a_schedule_without_a_turn_says_so_and_how_to_go_on(place):
+    begun(place, "retrain", days=0)
+    done = schedule(place.job, "--status")
+    assert "retrain of test: 0 3 * * * UTC: no turn yet" in done.stderr
+    assert '--cron "0 3 * * *" --time-zone UTC --run retrain --local (or --once' in done.stderr.replace("\n", " ")
+
+
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     done = schedule(write(tmp_path, PLAIN), *NIGHTLY, "--out", tmp_path / "missing" / "cron.yaml")
     assert done.exit_code == 2
@@ -115,6 +149,11 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
         ((), '--cron: missing; give five fields (minute, hour, day of month, month, day of week) such as "0 3 * * *"'),
         (("--cron", "0 3 * *"), "--cron: expected five fields"),
         ((*NIGHTLY, "--time-zone", "Mars"), "--time-zone: unknown time zone 'Mars'."),
+        (
+            (*NIGHTLY, "--time-zone", "CEST"),
+            "--time-zone: 'CEST' is no time zone: expected a name of the IANA database",
+        ),
+        ((*NIGHTLY, "--time-zone", "UTC+2"), "--time-zone: 'UTC+2' is no time zone: expected a name of the IANA"),
         ((*NIGHTLY, "--jitter", "soon"), "--jitter: expected a number of seconds, minutes or hours"),
         ((*NIGHTLY, "--jitter", "5m"), "--jitter: Kubernetes has none; choose another minute in --cron"),
         ((*NIGHTLY, "--local", "--systemd"), "expected one of --local, --systemd, --status, or a manifest"),
@@ -207,6 +246,7 @@ def test_status_without_a_scheduler_says_where_else_to_look(place):
     done = schedule(place.job, "--status")
     assert done.exit_code == 2
     assert "no scheduler has run a command of job test with --local" in done.stderr
+    assert "to start one: fewshot schedule" in done.stderr
 
 
 def test_status_shows_turns_and_what_the_last_one_wrote(place):
@@ -251,7 +291,7 @@ def test_status_shows_all_commands_of_a_job_or_the_one_of_run(place):
     begun(place, "retrain")
     outcome = fewshot("schedule", place.job, "--status")
     assert [found["command"] for found in outcome.result["schedules"]] == ["retrain", "drift"]
-    assert "run fewshot schedule --run drift --local again" in " ".join(outcome.messages.split())
+    assert "--run drift --local (or --once, for what is due)" in " ".join(outcome.messages.split())
     one = fewshot("schedule", place.job, "--status", "--run", "drift")
     assert [found["command"] for found in one.result["schedules"]] == ["drift"]
     none = schedule(place.job, "--status", "--run", "classify")

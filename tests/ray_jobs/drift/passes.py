@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import posixpath
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.layout import PLAN
+from ray_jobs.output.predictions import SCHEMA
 from ray_jobs.output.runs import open_run
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
 from tests.ray_jobs.suggestion.embedded_output import write_embedded
@@ -40,9 +45,25 @@ class Passes:
         self.now += timedelta(days=count)
 
     def write(
-        self, images: Mapping[str, list[float]], labels: Mapping[str, str] | None = None, *, classifier: int = 1
+        self,
+        images: Mapping[str, list[float]],
+        labels: Mapping[str, str] | None = None,
+        *,
+        classifier: int = 1,
+        limit: str = "all",
+        learned: Collection[str] = (),
+        withheld: Collection[str] = (),
     ) -> EmbeddedRun:
-        """Write a complete run over an archive with these images; its folder is its own; classifiers have numbers."""
+        """Write a complete run over an archive with these images; its folder is its own.
+
+        Args:
+            images: features by image.
+            labels: predicted classes; others are "amber".
+            classifier: number of the classifier.
+            limit: stands for the thresholds with which it predicts: part of the name of the predictions.
+            learned: images that the classifier learned from.
+            withheld: images whose label is withheld.
+        """
         shutil.rmtree(self.folder / "archive", ignore_errors=True)
         predictions = {image: ((labels or {}).get(image, "amber"), 0.9) for image in images}
         written = write_embedded(self.folder, images, predictions=predictions)
@@ -51,6 +72,12 @@ class Passes:
         (runs / "by-hand").rename(runs / name)
         self.runs.append(name)
         url, folder = written.store.url(f"runs/{name}"), written.store.url(f"classifiers/gda/{classifier:016x}")
-        plan = replace(open_run(url).plan, classifier=folder)
+        plan = open_run(url).plan
+        named = [f"predictions/{classifier}-{limit}/{posixpath.basename(part)}" for part in plan.predictions]
+        for part, path in zip(plan.predictions, named, strict=True):
+            table = pq.read_table(pa.BufferReader(written.store.get(part))).to_pylist()
+            rows = [row | ({"label": None, "status": "abstained"} if row["image"] in withheld else {}) for row in table]
+            written.store.put(path, write_parquet(pa.Table.from_pylist(rows, SCHEMA)))
+        plan = replace(plan, classifier=folder, predictions=tuple(named), learned_from=tuple(sorted(learned)) or None)
         written.store.put(f"runs/{name}/{PLAN}", plan.to_bytes())
         return EmbeddedRun.open(url)

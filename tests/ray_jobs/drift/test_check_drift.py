@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,9 +16,13 @@ from cluster import Store
 from cluster.errors import StorageError
 from fewshot.drift import LEAST, Spent, next_level
 from ray_jobs.drift import DriftRules, check_drift, keep_reference
-from ray_jobs.drift.drift_store import DriftStore
+from ray_jobs.drift.check_drift import classifier_of, predictions_of
+from ray_jobs.drift.drift_page import sentences_of
+from ray_jobs.drift.drift_store import DriftStore, written
 from ray_jobs.drift.newcomers import DrawnImage, DrawnSample, KnownContents, Newcomers, content_hashes
 from ray_jobs.errors import JobError
+from ray_jobs.job_file.sections import EscalateSection
+from ray_jobs.results.drift_result import DriftFinding
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
 from tests.ray_jobs.drift.passes import DIM, Passes, rows
 
@@ -132,6 +137,26 @@ def test_levels_follow_from_the_nights_that_are_stored(passes: Passes) -> None:
     assert check.night.level == pytest.approx(next_level(spent, 3 / 365, alarms_a_year=1.0), rel=1e-6)
 
 
+@pytest.mark.parametrize("ahead", ["the reference", "a night"])
+def test_a_clock_that_was_years_ahead_once_leaves_later_levels_as_they_are(passes: Passes, ahead: str) -> None:
+    images, years = dict(OLD), 73.0
+    passes.days(365 * years * (ahead == "the reference"))
+    keep_reference(passes.write(images), version=1, clock=passes.clock)
+    passes.days(-365 * years * (ahead == "the reference"))
+    spent: list[Spent] = []
+    for night in range(1, 5):
+        is_wrong = ahead == "a night" and night == 2
+        passes.days(1 + 365 * years * is_wrong)
+        images |= rows(60, 10 + night)
+        check = check_drift(passes.write(images), version=1, clock=passes.clock)
+        passes.days(-365 * years * is_wrong)
+        assert check.night is not None
+        if not is_wrong:
+            assert check.night.time == written(passes.now)
+            assert check.night.level == pytest.approx(next_level(spent, night / 365, alarms_a_year=1.0))
+        spent.append(Spent((night - is_wrong) / 365, check.night.level))
+
+
 def test_the_newest_nights_are_looked_at_alone_as_well(passes: Passes) -> None:
     images = dict(OLD)
     keep_reference(passes.write(images), version=1, clock=passes.clock)
@@ -154,12 +179,46 @@ def test_an_accepted_archive_is_the_new_reference(passes: Passes) -> None:
     assert check_drift(changed, version=1, clock=passes.clock).did == "waiting"
 
 
+def test_a_reference_of_too_few_images_ends_with_the_first_archive_of_enough(passes: Passes) -> None:
+    small = check_drift(passes.write(rows(30, 1)), version=1, clock=passes.clock)
+    assert (small.did, small.reference.images) == ("reference", 30)
+    still = check_drift(passes.write(rows(40, 1)), version=1, clock=passes.clock)
+    assert (still.did, still.reference) == ("waiting", small.reference)
+    (sentence,) = sentences_of(still)
+    assert "30 images of 2026-11-01, is too small to compare with: the first archive of 50 images" in sentence
+    images = {**rows(30, 1), **rows(70, 2, away=6.0)}
+    enough = check_drift(passes.write(images), version=1, clock=passes.clock)
+    assert (enough.did, enough.reference.images) == ("reference", 100)
+    strange = check_drift(passes.write({**images, **rows(70, 3, away=-9.0)}), version=1, rules=GENEROUS)
+    assert strange.is_alarm
+
+
+def test_what_was_accepted_stays_accepted_after_a_rollback(passes: Passes) -> None:
+    keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    images = {**OLD, **rows(70, 2, away=6.0)}
+    keep_reference(passes.write(images, classifier=2), version=2, clock=passes.clock)
+    changed = passes.write(images, classifier=2)
+    assert check_drift(changed, version=2, rules=GENEROUS, clock=passes.clock).is_alarm
+    accepted = keep_reference(changed, version=2, accept=True, clock=passes.clock)
+    back = passes.write(images, classifier=1)
+    again = check_drift(back, version=1, rules=GENEROUS, clock=passes.clock)
+    assert (again.did, again.is_alarm, again.reference.known) == ("waiting", False, accepted.known)
+    assert keep_reference(back, version=1, clock=passes.clock) == again.reference
+
+
+def test_the_first_check_of_a_version_compares_with_the_contents_before(passes: Passes) -> None:
+    keep_reference(passes.write(OLD), version=1, clock=passes.clock)
+    run = passes.write({**OLD, **rows(70, 2, away=6.0)}, classifier=2)
+    check = check_drift(run, version=2, rules=GENEROUS, clock=passes.clock)
+    assert (check.did, check.is_alarm, check.reference.version) == ("compared", True, 2)
+
+
 def test_a_promotion_carries_the_contents_on_and_renews_the_predictions(passes: Passes) -> None:
     first = keep_reference(passes.write(OLD), version=1, clock=passes.clock)
     later = passes.write({**OLD, **rows(80, 2)}, dict.fromkeys(OLD, "blue"), classifier=2)
     second = keep_reference(later, version=2, clock=passes.clock)
     assert (second.known, second.run, second.contents) == (first.known, first.run, first.contents)
-    assert (first.classifier, second.classifier) == (f"classifiers/gda/{1:016x}", f"classifiers/gda/{2:016x}")
+    assert (first.predictions, second.predictions) == ("predictions/1-all", "predictions/2-all")
     sample = stored(passes).read(second.sample, DrawnSample)
     assert {image.image for image in sample.images} == set(OLD)
     assert {image.label for image in sample.images} == {"blue"}
@@ -197,17 +256,31 @@ def test_the_newest_nights_stay_apart_after_a_promotion(passes: Passes) -> None:
     assert (again.did, again.night) == ("unchanged", check.night)  # A rollback compares nothing twice.
 
 
-def test_a_sample_of_which_too_few_are_left_is_carried_on_without_predictions(passes: Passes) -> None:
+def test_a_promotion_keeps_images_that_are_gone_without_their_predictions(passes: Passes) -> None:
     first = keep_reference(passes.write(OLD), version=1, clock=passes.clock)
-    images = {**dict(list(OLD.items())[: LEAST - 1]), **rows(70, 2)}
+    left = dict(list(OLD.items())[: LEAST - 1])
+    images = {**{f"moved_{name}": row for name, row in left.items()}, **rows(70, 2)}
     run = passes.write(images, dict.fromkeys(images, "blue"), classifier=2)
     second = keep_reference(run, version=2, clock=passes.clock)
-    assert (second.images, second.known, second.classifier) == (90, first.known, None)
-    sample = stored(passes).read(second.sample, DrawnSample)
-    assert {(image.label, image.status) for image in sample.images} == {(None, None)}
+    assert (second.images, second.known, second.predictions) == (90, first.known, "predictions/2-all")
+    before, sample = (stored(passes).read(each.sample, DrawnSample) for each in (first, second))
+    assert np.array_equal(sample.features, before.features)
+    labels = {image.image: (image.label, image.status) for image in sample.images}
+    assert labels == {
+        **{f"moved_{name}": ("blue", "ok") for name in left},
+        **dict.fromkeys(set(OLD) - set(left), (None, None)),
+    }
     check = check_drift(run, version=2, rules=GENEROUS, clock=passes.clock)
     assert check.night is not None
     assert [finding.statistic for finding in check.night.findings] == ["features", "novel"]
+
+
+def test_the_reference_of_an_archive_that_slides_keeps_its_images(passes: Passes) -> None:
+    archive = list(rows(200, 1).items())
+    for version in range(1, 6):
+        reference = keep_reference(passes.write(dict(archive), classifier=version), version=version)
+        assert reference.images == 200
+        archive = archive[30:] + list(rows(30, version + 1).items())
 
 
 @pytest.mark.parametrize("changed", ["backbone", "too few images"])
@@ -232,6 +305,55 @@ def test_predictions_of_different_classifiers_are_not_compared(passes: Passes) -
     same = check_drift(passes.write({**OLD, **new, **more}), version=None, clock=passes.clock)
     assert same.night is not None
     assert {finding.statistic for finding in same.night.findings} == {"features", "novel", "classes", "withheld"}
+
+
+def test_predictions_with_other_thresholds_are_not_compared(passes: Passes) -> None:
+    keep_reference(passes.write(OLD, limit="all"), version=1, clock=passes.clock)
+    run = passes.write({**OLD, **rows(70, 2)}, limit="max_error 0.05")
+    check = check_drift(run, version=1, clock=passes.clock)
+    assert check.night is not None
+    assert [finding.statistic for finding in check.night.findings] == ["features", "novel"]
+
+
+def compared_after_learning(passes: Passes, learned: int) -> dict[str, DriftFinding]:
+    """Compare 300 images, of which labels of 60 are withheld but of none that was learned from, with 300 alike."""
+    old, new = rows(300, 1), rows(300, 2)
+    names, others = list(old), list(new)
+    write = partial(passes.write, learned=names[60 - learned : 60], withheld={*names[: 60 - learned], *others[:60]})
+    keep_reference(write(old), version=1, clock=passes.clock)
+    check = check_drift(write({**old, **new}), version=1, clock=passes.clock)
+    assert check.night is not None
+    return {finding.statistic: finding for finding in check.night.findings}
+
+
+def test_images_that_were_learned_from_are_left_out_of_the_statistics_of_predictions(passes: Passes) -> None:
+    findings = compared_after_learning(passes, 15)
+    assert findings["withheld"].reference == pytest.approx(45 / 285)
+    assert findings["withheld"].value == pytest.approx(60 / 300)
+
+
+def test_predictions_are_not_compared_where_much_of_a_sample_was_learned_from(passes: Passes) -> None:
+    assert set(compared_after_learning(passes, 16)) == {"features", "novel"}
+
+
+def test_escalated_predictions_are_compared_by_those_before_and_their_settings(passes: Passes) -> None:
+    run = passes.write(OLD)
+
+    def escalated(night: int, fraction: float) -> str:
+        parts = tuple(f"runs/{night}/predictions/{each}" for each in run.run.plan.predictions)
+        plan = replace(run.run.plan, predictions=parts, cheap_predictions=run.run.plan.predictions)
+        job = replace(run.job, escalate=EscalateSection(max_fraction=fraction))
+        return predictions_of(replace(run, run=replace(run.run, plan=plan), job=job))
+
+    assert escalated(1, 0.1) == escalated(2, 0.1)
+    assert len({escalated(1, 0.1), escalated(1, 0.2), predictions_of(run)}) == 3
+
+
+def test_the_classifier_of_a_run_is_known_after_the_output_was_moved(passes: Passes) -> None:
+    run = passes.write(OLD)
+    elsewhere = replace(run.run.plan, classifier=f"s3://before/{classifier_of(run)}")
+    moved = replace(run, run=replace(run.run, plan=elsewhere))
+    assert classifier_of(moved) == classifier_of(run) == f"classifiers/gda/{1:016x}"
 
 
 def test_parts_of_the_reference_are_not_read_again(passes: Passes) -> None:
@@ -390,11 +512,34 @@ def test_the_sample_has_the_newest_and_of_a_night_those_with_the_lowest_hashes()
     assert (newcomers.came, len(newcomers.seen())) == (10, 250)
 
 
+def test_contents_that_are_held_do_not_grow_with_the_archive() -> None:
+    features = np.random.default_rng(2).normal(size=(3000, DIM)).astype(np.float32)
+    hashes = content_hashes(features)
+    images = [DrawnImage(str(number), "", "", number, None, None) for number in range(3000)]
+    bounded, unbounded = (Newcomers(KnownContents.lowest({}), 1, size=40, most=most) for most in (100, 3000))
+    held = 0
+    for start in range(0, 3000, 50):
+        block = slice(start, start + 50)
+        for each in (bounded, unbounded):
+            each.offer(images[block], features[block], hashes[block])
+        held = max(held, len(bounded._seen))
+    assert held <= 400
+    assert [image.row for image in bounded.sample().images] == [image.row for image in unbounded.sample().images]
+    lowest = np.sort(hashes)[:100]
+    assert (bounded.seen().hashes.tolist(), bounded.seen().bound) == (lowest.tolist(), int(lowest[-1]))
+    assert (bounded.came, unbounded.came) == (100, 3000)
+
+
 def test_samples_and_contents_are_read_as_they_were_written() -> None:
-    images = (DrawnImage("a.png", "", "s", 3, None, None), DrawnImage("b.png", "x.tar", "s", 4, "amber", "abstained"))
-    sample = DrawnSample(images, np.eye(2, 5, dtype=np.float32), np.zeros(2, np.int32))
+    images = (
+        DrawnImage("a.png", "", "s", 3, None, None),
+        DrawnImage("b.png", "x.tar", "s", 4, "amber", "abstained", True),
+    )
+    hashes = np.array([7, 2**64 - 3], np.uint64)
+    sample = DrawnSample(images, np.eye(2, 5, dtype=np.float32), hashes, np.zeros(2, np.int32))
     again = DrawnSample.from_bytes(sample.to_bytes())
     assert again.images == images
+    assert again.hashes.tolist() == [7, 2**64 - 3]
     assert np.array_equal(again.features, sample.features)
     known = KnownContents.lowest({2**64 - 2: 1, 3: 2}, 2**64 - 1)
     found = KnownContents.from_bytes(known.to_bytes())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +18,7 @@ from ray_jobs.drift import DriftRules, check_drift, keep_reference
 from ray_jobs.drift.drift_page import sentences_of
 from ray_jobs.drift.report_drift import call_webhook, report_check, run_drift, webhook_url
 from ray_jobs.errors import JobError
+from ray_jobs.job_file.sections import DriftSection
 from ray_jobs.output.latest_runs import record_latest
 from ray_jobs.registry.journal import Journal
 from ray_jobs.suggestion.embedded_run import EmbeddedRun
@@ -97,7 +100,10 @@ def test_without_an_alarm_nothing_is_sent(tmp_path) -> None:
     assert (result.alarm, result.fails, result.webhook, got) == (False, False, None, [])
     assert result.sentences[-1] == "no alarm"
     waiting = sentences_of(replace(check, did="waiting", night=None, came=7))
-    assert waiting == ("7 images came since reference 1, 90 images of 2026-11-01: too few to compare",)
+    assert waiting == (
+        "7 images came since reference 1, 90 images of 2026-11-01",
+        "nothing is compared yet: that takes 50 new images at least, and those that came count then",
+    )
 
 
 @pytest.mark.parametrize("statuses", [(500,), (302,), (404,)])
@@ -121,6 +127,35 @@ def test_a_webhook_that_is_slow_to_answer_gets_an_alarm_once(alarmed, monkeypatc
     with server(answers_at_once=False) as (url, got):
         assert call_webhook(url, result).startswith("not sent: ")
     assert len(got) == 1
+
+
+def test_the_answer_of_a_webhook_is_not_read_beyond_its_status(alarmed) -> None:
+    passes, run = alarmed
+    result = report_check(check_drift(run, version=3, rules=GENEROUS, clock=passes.clock), run, fails=False)
+    hung_up = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(500):  # Ten seconds, in parts that come at once.
+                    self.wfile.write(bytes(1 << 16))
+                    time.sleep(0.02)
+                return
+            hung_up.set()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        assert call_webhook(f"http://127.0.0.1:{http.server_port}/alarm", result) == "sent"
+        assert hung_up.wait(30)
+        http.shutdown()
+        thread.join()
 
 
 def test_connecting_to_a_webhook_is_tried_again(alarmed, monkeypatch) -> None:
@@ -149,13 +184,31 @@ def test_a_webhook_that_cannot_be_reached_is_told_without_its_url(alarmed, monke
     assert "secret-token" not in told
 
 
+@pytest.mark.parametrize("is_alarm", [True, False])
+def test_a_webhook_that_is_not_set_is_told_and_prevents_no_check(tmp_path, monkeypatch, is_alarm) -> None:
+    monkeypatch.delenv("DRIFT_HOOK", raising=False)
+    passes, job = Passes(tmp_path), WrittenRun(tmp_path).job
+    section = DriftSection(alarms_a_year=300.0, webhook="$DRIFT_HOOK")
+    old = rows(90, 1)
+    for images in (old, {**old, **rows(70, 2, away=6.0 * is_alarm)}):
+        run = passes.write(images)
+        record_latest(run.store, "by-hand", "classification", run.run.folder)
+        result = run_drift(replace(job, drift=section))
+    assert (result.did, result.alarm) == ("compared", is_alarm)
+    assert result.webhook is not None
+    assert result.webhook.startswith("not sent: webhook: $DRIFT_HOOK is not set")
+
+
 def test_a_webhook_may_be_named_by_a_variable() -> None:
     assert webhook_url(None, {}) is None
     assert webhook_url("https://example.org/x", {}) == "https://example.org/x"
     assert webhook_url("$HOOK", {"HOOK": "http://h/x"}) == "http://h/x"
-    for given, environment in (("$HOOK", {}), ("$HOOK", {"HOOK": "file:///etc"}), ("ftp://x", {})):
-        with pytest.raises(JobError, match="expected a URL"):
+    with pytest.raises(JobError, match=r"webhook: \$HOOK is not set"):
+        webhook_url("$HOOK", {})
+    for given, environment in (("$HOOK", {"HOOK": "host/secret"}), ("host/secret", {}), ("$host/secret", {})):
+        with pytest.raises(JobError, match="expected a URL") as caught:
             webhook_url(given, environment)
+        assert "secret" not in str(caught.value)
 
 
 def test_a_run_that_is_not_by_production_is_refused(tmp_path) -> None:
@@ -172,6 +225,41 @@ def test_a_run_that_is_not_by_production_is_refused(tmp_path) -> None:
         for accept in (False, True):
             with pytest.raises(JobError, match=r"not by version 1, which is in production: run fewshot retrain"):
                 run_drift(job, accept=accept)
+
+
+class _Turn:
+    """What a turn of retraining returns."""
+
+    def __init__(self, *, refused: bool) -> None:
+        self.refused = refused
+
+    def to_json(self) -> dict[str, object]:
+        return {"refused": self.refused}
+
+
+@pytest.mark.parametrize(("turn", "code"), [(True, 3), (False, 0), ("classifier.from is set", 2)])
+def test_an_alarm_that_retrains_is_printed_and_ends_as_the_turn_does(
+    tmp_path, alarmed, monkeypatch, turn: bool | str, code: int
+) -> None:
+    passes, run = alarmed
+    check = check_drift(run, version=3, rules=GENEROUS, clock=passes.clock)
+    result = report_check(check, run, fails=False)
+    job = replace(WrittenRun(tmp_path).job, drift=DriftSection(on_alarm="retrain"))
+
+    def take_turn(path, overrides, by) -> _Turn:
+        assert overrides == ["job.name=x", "classifier.archive_sample=renew"]
+        if isinstance(turn, str):
+            raise JobError([turn])
+        return _Turn(refused=turn)
+
+    monkeypatch.setattr("ray_jobs.job_file.reading.read_job", lambda path, overrides: (job, []))
+    monkeypatch.setattr("ray_jobs.drift.report_drift.run_drift", lambda *given, **named: result)
+    monkeypatch.setattr("ray_jobs.commands.registry_group._take_turn", take_turn)
+    job_file = tmp_path / "job.toml"
+    job_file.touch()
+    outcome = fewshot("drift", job_file, "--set", "job.name=x")
+    assert (outcome.code, outcome.result) == (code, json.loads(json.dumps(result.to_json())))
+    assert "ALARM" in outcome.messages
 
 
 @pytest.mark.slow

@@ -288,6 +288,8 @@ def test_a_missing_file_and_a_binary_file_are_reported(tmp_path):
     with pytest.raises(JobError, match=r"there is no job file .*absent\.toml"):
         read_job(tmp_path / "absent.toml")
     (tmp_path / "picture.toml").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(JobError, match=r"expected a job file, got the folder .*: name the job file with which"):
+        read_job(tmp_path)
     with pytest.raises(JobError, match=r"cannot read the job file .*picture\.toml"):
         read_job(tmp_path / "picture.toml")
 

@@ -167,7 +167,7 @@ def test_answers_that_add_nothing_are_passed_over(copied: Place, tmp_path: Path)
     result = fewshot("labels", "import", str(copied.output), str(other))
     assert (result.result["replaced"], result.result["new_classes"]) == (1, ["ambr"])
     assert "the run does not have 1 of the classes: ambr" in result.messages
-    assert "1 of them replaces an earlier answer" in result.messages
+    assert "1 of them replaces a different answer" in result.messages
 
 
 def test_importing_again_makes_lost_copies_anew(copied: Place) -> None:

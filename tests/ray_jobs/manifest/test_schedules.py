@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -141,7 +142,28 @@ def test_the_jobs_of_a_raycronjob_are_those_of_a_rayjob(tmp_path):
     ray_job = list(yaml.safe_load_all(make_manifest(path, kind="rayjob", command="classify")))[1]["spec"]
     of_cron, name = documents(tmp_path, EVERYTHING, command="classify"), "groceries-job"
     made = yaml.safe_dump(of_cron[1]["spec"]["jobTemplate"]).replace(of_cron[0]["metadata"]["name"], name)
+    made = re.sub(r"(?m)^ +app.kubernetes.io/component: classify\n", "", made)
     assert yaml.safe_load(made) == ray_job
+
+
+@pytest.mark.parametrize("kind", get_args(ScheduleKind))
+def test_commands_of_a_job_replace_no_object_of_each_other(tmp_path, kind):
+    names = [
+        (document["kind"], document["metadata"]["name"])
+        for command in get_args(ScheduledCommand)
+        for document in documents(tmp_path, PLAIN, kind=kind, command=command)
+    ]
+    assert len(set(names)) == len(names) == 6
+    made = documents(tmp_path, PLAIN, kind=kind, command="drift")[1]
+    assert made["metadata"]["name"] == "groceries-drift"
+    assert made["metadata"]["labels"]["app.kubernetes.io/component"] == "drift"
+
+
+@pytest.mark.parametrize(("kind", "longest"), [("raycronjob", 27), ("cronjob", 43)])
+def test_the_longest_names_are_valid_with_every_command(tmp_path, kind, longest):
+    for command in get_args(ScheduledCommand):
+        for document in documents(tmp_path, PLAIN, f"job.name={'g' * longest}", kind=kind, command=command):
+            assert broken_rules(document) == []
 
 
 def test_a_changed_job_file_gets_a_config_map_of_its_own(tmp_path):
@@ -206,7 +228,8 @@ def test_jobs_of_a_cron_job_wait_in_a_queue(tmp_path):
     ("kind", "overrides", "problem"),
     [
         ("raycronjob", ("deploy.queue=gpus",), "[deploy] queue: KubeRay cannot give the jobs of a RayCronJob a queue"),
-        ("raycronjob", (f"job.name={'g' * 37}",), "[job] name: expected at most 36 characters for KubeRay, got 37"),
+        ("raycronjob", (f"job.name={'g' * 29}",), "[job] name: expected at most 28 characters for KubeRay, got 29"),
+        ("cronjob", (f"job.name={'g' * 45}",), "[job] name: expected at most 44 characters for KubeRay, got 45"),
         ("raycronjob", ("classifier.from=s3://bucket/other",), "[classifier] from: retrain trains a classifier"),
         ("raycronjob", ("deploy.image=fewshot",), "[deploy] image: 'fewshot' does not fix a version"),
         ("raycronjob", ("archive.uri=/home/me/photos",), "[archive] uri: '/home/me/photos' is a path of this machine"),

@@ -2,7 +2,7 @@
 
 Each writer is a thread that stops before each of its requests. Whenever all have stopped, one is drawn to go on, so
 every interleaving of their requests can happen, and the same seed makes the same one again. Waits (for a lease, for a
-claim) take no time: they are stops, too.
+claim) take no time, but as long as others make some requests: they are several stops.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from tests.ray_jobs.registry.registered import store_classifiers, version
 WRITERS = ("ann", "bob", "cron")
 ATTEMPTS = 5
 """Moves that each writer attempts."""
+STOPS_OF_A_WAIT = 8
+"""For so many draws a writer lets others go on. A wait that were over at once would have claims withdrawn and put again
+many times, and writers meet half as often; every order of requests is still possible."""
 _writer = threading.local()
 
 
@@ -101,7 +104,12 @@ def open_ordered(root: str, storage: Storage, retry: Retry) -> Objects:
     return OrderedObjects(open_objects(root, storage, retry))
 
 
-NO_TIME = Retry(clock=lambda: 0.0, sleep=_stop)
+def _wait(*_: object) -> None:
+    for _each in range(STOPS_OF_A_WAIT):
+        _stop()
+
+
+NO_TIME = Retry(clock=lambda: 0.0, sleep=_wait)
 """Nothing takes time, so no lease and no claim is ever too old: their owners live."""
 
 

@@ -12,7 +12,7 @@ from ray_jobs.registry.changes import promote, reject, roll_back
 from ray_jobs.registry.inspection import describe_version, diff_versions, list_versions
 from ray_jobs.registry.journal import Journal
 from ray_jobs.registry.move_sentences import move_sentence
-from ray_jobs.registry.moves import Confirmed, Promoted, Pruned, Registered, Rejected
+from ray_jobs.registry.moves import Confirmed, Promoted, Pruned, Registered, Rejected, RolledBack
 from tests.ray_jobs.registry.registered import open_local, version, with_classifiers
 
 
@@ -34,6 +34,24 @@ def test_a_rollback_restores_the_production_before_or_a_named_one(journal: Journ
     assert roll_back(journal, by="ann", why="harm").production == 2
     assert roll_back(journal, 1, by="ann", why="harm").production == 1
     assert [entry.move.kind for entry in journal.entries()[-2:]] == ["rolled back", "rolled back"]
+
+
+def test_a_rollback_is_not_made_twice_unless_the_version_is_named(journal: Journal) -> None:
+    first, again = (roll_back(journal, by="ann", why="harm") for _ in range(2))
+    assert (first.moved, first.production) == (True, 2)
+    assert (again.moved, again.production) == (False, 2)
+    assert again.did == "version 2 was gone back to already (one further: --to 1); nothing was moved"
+    roll_back(journal, 1, by="ann", why="harm")
+    last = roll_back(journal, by="ann", why="harm")
+    assert (last.did, last.production) == ("version 1 was gone back to already; nothing was moved", 1)
+    promote(journal, 5, by="ann", why="better")
+    assert roll_back(journal, by="ann", why="harm").production == 1
+
+
+def test_a_person_does_not_roll_back_what_the_watch_restored(journal: Journal) -> None:
+    state = journal.append(Promoted(version=5, former=4, is_watched=True), by="cron", why="", after=journal.state())
+    journal.append(RolledBack(version=4, former=5, is_automatic=True), by="cron", why="harm", after=state)
+    assert roll_back(journal, by="ann", why="version 5 is bad").production == 4
 
 
 @pytest.mark.parametrize(
@@ -106,7 +124,10 @@ def test_without_an_earlier_production_there_is_nothing_to_go_back_to(tmp_path: 
     journal = open_local(tmp_path)
     state = journal.append(Registered(version=version(1)), by="ann", why="first", after=journal.state())
     journal.append(Promoted(version=1, former=None), by="ann", why="first", after=state)
-    with pytest.raises(JobError, match="no earlier production to go back to"):
+    with pytest.raises(JobError, match="no earlier production to go back to: there is no other version yet"):
+        roll_back(journal, by="ann", why="harm")
+    journal.append(Registered(version=version(2)), by="ann", why="second", after=journal.state())
+    with pytest.raises(JobError, match=r"version \(2\) into production: fewshot registry promote OUTPUT 2"):
         roll_back(journal, by="ann", why="harm")
 
 

@@ -31,12 +31,13 @@ pytestmark = pytest.mark.slow
 KILLS = sys.maxsize if os.environ.get("FEWSHOT_KILLS") == "all" else 5
 WRITES = ("write", "write_new", "delete")
 COMMANDS = {
-    "promote": ("5", "--why", "checked"),
-    "rollback": ("--to", "2", "--why", "harm"),
-    "reject": ("5", "--why", "no label comes any more"),
-    "prune": ("--keep", "2"),
+    "promote": ("promote", "5", "--why", "checked"),
+    "rollback": ("rollback", "--why", "harm"),
+    "rollback to": ("rollback", "--to", "2", "--why", "harm"),
+    "reject": ("reject", "5", "--why", "no label comes any more"),
+    "prune": ("prune", "--keep", "2"),
 }
-"""By command, its arguments after the output; the versions are those of `with_classifiers`."""
+"""Commands and their arguments; the versions are those of `with_classifiers`."""
 
 
 class Moments:
@@ -107,6 +108,12 @@ def start(last: int, words: list[str], counter: Path, *, has_links: bool) -> int
     return process.exitcode
 
 
+def words_of(command: str, output: Path) -> list[str]:
+    """Return the words of a command for an output."""
+    name, *arguments = COMMANDS[command]
+    return ["registry", name, str(output), *arguments, "--by", "ann"]
+
+
 def lasting(journal: Journal) -> set[str]:
     """All objects but those of leases and claims."""
     return {path for path in journal.store.list() if "/lease/" not in path and "/claims-" not in path}
@@ -116,16 +123,14 @@ def kills(folder: Path, command: str, *, has_links: bool) -> Iterator[tuple[int,
     """Kill a command at its moments; yield the moment, the journal, and the state and objects to expect."""
     template = with_classifiers(open_local(folder / "template"))
     shutil.copytree(folder / "template", folder / "whole")
-    words = ["registry", command, str(folder / "whole"), *COMMANDS[command], "--by", "ann"]
-    assert start(0, words, folder / "count", has_links=has_links) == 0
+    assert start(0, words_of(command, folder / "whole"), folder / "count", has_links=has_links) == 0
     whole = open_local(folder / "whole")
     after, objects = whole.state(), lasting(whole)
     assert after != template.state()
     for moment in spread(int((folder / "count").read_text()), KILLS):
         output = folder / str(moment)
         shutil.copytree(folder / "template", output)
-        words[2] = str(output)
-        assert start(moment, words, folder / "unused", has_links=has_links) == -signal.SIGKILL
+        assert start(moment, words_of(command, output), folder / "unused", has_links=has_links) == -signal.SIGKILL
         yield moment, open_local(output), after, objects
         shutil.rmtree(output)
 
@@ -147,7 +152,7 @@ def test_a_killed_command_is_completed_by_running_it_again(
         kept = {number for number in state.versions if number not in state.pruned}
         stored = lasting(journal)
         assert {f"{state.versions[number].folder}/card.json" for number in kept} <= stored
-        outcome = fewshot("registry", command, journal.store.root, *COMMANDS[command], "--by", "ann")
+        outcome = fewshot(*words_of(command, Path(journal.store.root)))
         assert outcome.code == 0, outcome.messages
         assert (journal.state(), lasting(journal)) == (after, objects), f"moment {moment}"
     assert found == {True, False}

@@ -58,10 +58,10 @@ def test_evidence_is_written_as_odds(log_evidence: float, text: str) -> None:
         (Promoted(version=2, former=1, is_forced=True), "version 2 was promoted by hand, in place of version 1"),
         (Rejected(version=2), "version 2 was rejected"),
         (Rejected(version=2, is_forced=True), "version 2 was rejected by hand"),
-        (RolledBack(version=1, former=2), "version 1 was restored by hand, in place of version 2"),
+        (RolledBack(version=1, former=2), "version 2 was taken back by hand, and version 1 restored"),
         (
             RolledBack(version=1, former=2, is_automatic=True),
-            "version 1 was restored automatically, in place of version 2",
+            "version 2 was taken back automatically, and version 1 restored",
         ),
         (
             Confirmed(version=2, evidence=EVIDENCE),
@@ -77,10 +77,13 @@ def test_every_move_has_a_sentence(move: Move, sentence: str) -> None:
 
 def test_evidence_is_told_by_counts_and_odds() -> None:
     assert evidence_sentence(EVIDENCE) == (
-        "9 better, 2 worse of 100 images labelled later; odds for it 3.5 : 1, against it 1 : 12; 16 : 1 decides"
+        "of 100 images labelled later, the newer version alone is right on 9, the older one alone on 2; odds for the"
+        " newer one 3.5 : 1, against it 1 : 12; 16 : 1 decides"
     )
     held_back = replace(EVIDENCE, basis="held-back examples")
-    assert evidence_sentence(held_back) == "9 better, 2 worse of 100 held-back examples"
+    assert evidence_sentence(held_back) == (
+        "of 100 held-back examples, the newer version alone is right on 9, the older one alone on 2"
+    )
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])

@@ -42,14 +42,29 @@ def test_a_registered_version_is_the_candidate_until_it_is_decided_about() -> No
     assert (promoted.candidate, promoted.production, promoted.former) == (None, 2, 1)
 
 
-def test_candidates_are_counted_since_production_changed() -> None:
-    more = [Registered(version=version(number)) for number in (3, 4)]
-    state = after(*SECOND, *more)
+def test_candidates_that_were_compared_are_counted_since_production_changed() -> None:
+    compared = [Compared(version=number, against=1, evidence=EVIDENCE) for number in (2, 3)]
+    state = after(*SECOND, compared[0], Registered(version=version(3)), compared[1], Registered(version=version(4)))
     assert (state.candidates, state.candidate) == (3, 4)
+    not_compared = after(*SECOND, Registered(version=version(3)), Registered(version=version(4)))
+    assert (not_compared.candidates, not_compared.candidate) == (1, 4)
+    for rejected, number in ((Rejected(version=2), 1), (Rejected(version=2, evidence=EVIDENCE), 2)):
+        assert after(*SECOND, rejected, Registered(version=version(3))).candidates == number
+    assert after(*SECOND, compared[0], Rejected(version=2), Registered(version=version(3))).candidates == 2
     assert state.after(Promoted(version=4, former=1)).candidates == 0
     # A candidate that is still being decided about meets the new production as its first.
     assert state.after(Promoted(version=2, former=1)).candidates == 1
     assert state.after(Rejected(version=4)).candidates == 3
+
+
+def test_an_earlier_version_that_a_person_promotes_takes_back_what_came_after_it() -> None:
+    """Otherwise the next turn would train the same version again, and promote it."""
+    state = after(*SECOND, Promoted(version=2, former=1), Registered(version=version(3)), Promoted(version=3, former=2))
+    back = state.after(Promoted(version=1, former=3, is_forced=True))
+    assert (back.production, back.rejected, back.fell_back, back.watched) == (1, {2, 3}, True, ())
+    assert back.version_of(version(3).settings, version(3).labels) is not None  # Known, so not trained again.
+    again = back.after(Promoted(version=3, former=1, is_forced=True))
+    assert (again.production, again.rejected, again.fell_back) == (3, {2}, False)
 
 
 def test_a_watch_lasts_until_it_is_confirmed_rolled_back_or_a_person_decides() -> None:
@@ -203,6 +218,21 @@ def test_a_rollback_never_leads_to_a_later_version() -> None:
     )
     assert unwatched.former == 2
     assert unwatched.after(RolledBack(version=1, former=3)).former is None
+
+
+def test_a_rollback_never_leads_to_a_version_whose_classifier_is_gone() -> None:
+    moves = [night(number)[0] for number in (1, 2, 3)]
+    promoted = [Promoted(version=number, former=number - 1 or None) for number in (1, 2, 3)]
+    state = after(*moves, *promoted, Pruned(versions=(1,)))
+    assert state.former == 2
+    assert state.after(RolledBack(version=2, former=3)).former is None
+
+
+def test_of_versions_of_the_same_labels_the_newest_one_counts() -> None:
+    state = after(*night(1), Registered(version=version(2, labels=f"{1:016x}")))
+    found = state.version_of(version(1).settings, f"{1:016x}")
+    assert found is not None
+    assert found.number == 2
 
 
 def test_refused_labels_are_known_until_a_version_is_registered() -> None:

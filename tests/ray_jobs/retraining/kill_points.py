@@ -85,6 +85,9 @@ class Prepared:
     def respects_rollback(self, point: int) -> list[str]:
         """Let a person roll back before a write of the turn, and take another turn.
 
+        A turn looks at production for the last time before it releases its lease, which is its last write: whatever
+        moves production then is for the next turn.
+
         Returns:
             what is not as the person said, and whether the archive is not labelled by production.
         """
@@ -95,7 +98,8 @@ class Prepared:
         said, wrong = moved[0].result["production"], list[str]()
         if ended.code != 0 and "moved meanwhile" not in ended.messages:
             wrong.append(f"{where}: {ended.messages}")
-        wrong += _other_production(project, said, f"{where}, after the turn", is_labelled=ended.code == 0)
+        is_labelled = ended.code == 0 and point < len(self.paths)
+        wrong += _other_production(project, said, f"{where}, after the turn", is_labelled=is_labelled)
         again = project.turn(*self.scene.settings)
         if again.code != 0:
             wrong.append(f"{where}: the next turn fails: {again.messages}")

@@ -105,6 +105,11 @@ def test_images_that_cannot_be_read_and_other_archives_are_no_evidence() -> None
     assert contents(evidence(*events, archive="another")) == []
 
 
+def test_an_answer_without_a_label_is_no_evidence() -> None:
+    unknown = replace(event(1), answer="unknown", label=None)
+    assert contents(evidence(unknown, event(2))) == ["content 2.png"]
+
+
 def test_copies_of_an_image_count_once_and_not_at_all_where_people_disagree() -> None:
     same = [event(1), event(2), event(3), event(4, "blue")]
     known = {kept_reference(each): content for each, content in zip(same, "xxyy", strict=True)}
@@ -139,6 +144,14 @@ def test_gains_are_one_where_only_the_newer_version_is_right() -> None:
     assert found.comparison.gains.tolist() == [0, 1, -1, 0]
     assert found.classes == 2
     assert compare([], [newer], older).comparison.log_evidence() == pytest.approx(0.0)
+
+
+def test_labels_that_the_older_version_knows_or_lacks_are_not_compared() -> None:
+    labels = [FreshLabel(content, label) for content, label in ("1a", "2a", "3c", "4a")]
+    newer = version(dict.fromkeys("1234", "a"), classes="abc")
+    older = version(dict.fromkeys("123", "a"), learned="1", classes="abd")
+    found = compare(labels, [newer], older)
+    assert (found.labels, found.classes) == (("a",), 2)
 
 
 def test_of_a_chain_each_label_is_compared_with_the_version_that_it_came_to() -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from math import nan
 
 import pytest
 
 from ray_jobs.registry.learned_labels import LearnedLabels
 from ray_jobs.retraining.fresh_labels import ComparedVersion, ScoredLabel
-from ray_jobs.retraining.label_nights import EXAMPLES, NightKey, check_nights, new_labels_by_night, without_accepted
+from ray_jobs.retraining.label_nights import (
+    ENOUGH,
+    EXAMPLES,
+    Night,
+    NightKey,
+    check_nights,
+    earlier_labels,
+    mostly_seen_as,
+    new_labels_by_night,
+    without_accepted,
+)
 
 
 def learned(labels: dict[str, str], classes: str = "ab") -> LearnedLabels:
@@ -55,13 +66,21 @@ def test_renamed_classes_and_images_of_two_classes_are_not_new() -> None:
 
 
 def refused(labels: dict[str, str], *versions: ComparedVersion, corrected: frozenset[str] = frozenset()) -> list[str]:
-    return [each.day for each in check_nights({night(1): labels}, [(version, None) for version in versions], corrected)]
+    return [each.day for each in refused_nights({night(1): labels}, [(each, None) for each in versions], corrected)]
+
+
+def refused_nights(
+    nights: Mapping[NightKey, Mapping[str, str]],
+    versions: list[tuple[ComparedVersion, ComparedVersion | None]],
+    corrected: frozenset[str] = frozenset(),
+) -> list[Night]:
+    return [each for each in check_nights(nights, versions, corrected) if each.is_refused]
 
 
 def test_a_bad_night_is_refused_beside_many_good_ones() -> None:
     bad, good = many(0, 20, "b"), many(100, 200, "a")
     production = version(dict.fromkeys([*bad, *good], "a"))
-    (found,) = check_nights({night(1): good, night(2): bad, night(3): good}, [(production, None)], ())
+    (found,) = refused_nights({night(1): good, night(2): bad, night(3): good}, [(production, None)])
     assert (found.day, found.labels, found.found.classes) == ("2026-11-30", bad, ("b",))
     assert (found.found.agreeing, found.found.labels) == (0, 20)
     assert refused(good | many(0, 4, "b"), production) == []
@@ -72,7 +91,17 @@ def test_labels_that_one_of_the_versions_agrees_with_are_not_refused() -> None:
     wrong, right = version(dict.fromkeys(labels, "a")), version(dict.fromkeys(labels, "b"))
     assert refused(labels, wrong, wrong) == ["2026-11-30"]
     assert refused(labels, wrong, right) == []  # It is production that is bad, and not the labels.
-    assert refused(labels) == []
+
+
+def test_a_version_that_cannot_see_the_labels_or_agrees_with_few_of_them_supports_none() -> None:
+    labels = many(0, 20, "b") | many(20, 10, "a")
+    production = version(dict.fromkeys(labels, "a"))
+    knows_less = version(dict.fromkeys(labels, "a"), classes="a")
+    assert refused(labels, production, knows_less) == ["2026-11-30"]  # It is right on all that it can see.
+    weak = version({content: "b" if number < 8 else "c" for number, content in enumerate(labels)}, classes="abc")
+    assert refused(labels, production, weak) == ["2026-11-30"]
+    half = dict.fromkeys([*labels][:10], "b")
+    assert refused(labels, production, version(half)) == ["2026-11-30"]  # The other half contradicts production, too.
 
 
 def test_labels_of_unknown_classes_corrections_and_images_without_a_score_say_nothing() -> None:
@@ -88,8 +117,8 @@ def test_relabelled_images_are_looked_at_by_the_twin_that_did_not_learn_from_the
     labels = many(0, 20, "b")  # Production learned "a" for all of them, and would repeat it.
     production = version(dict.fromkeys(labels, "a"), learned=frozenset(labels))
     twin = version(dict.fromkeys(labels, predicted), learned=frozenset(many(0, 5, "")))
-    assert len(check_nights({night(1): labels}, [(production, twin)], ())) == count
-    assert check_nights({night(1): labels}, [(production, None)], ()) == []
+    assert len(refused_nights({night(1): labels}, [(production, twin)])) == count
+    assert refused_nights({night(1): labels}, [(production, None)]) == []
 
 
 def test_accepted_labels_are_left_out_until_they_change() -> None:
@@ -97,3 +126,67 @@ def test_accepted_labels_are_left_out_until_they_change() -> None:
     accepted = [learned({"1": "a", "2": "a"}), learned({"3": "b"})]
     assert without_accepted(labels, accepted) == {night(1): {"2": "b"}}
     assert without_accepted(labels, []) == labels
+
+
+def test_nights_that_pass_tell_how_many_labels_agree() -> None:
+    labels = many(0, 20, "a")
+    production = version(labels | many(18, 2, "b"))
+    (found,) = check_nights({night(1): labels}, [(production, None)], ())
+    assert not found.is_refused
+    assert (found.found.labels, found.found.agreeing, round(found.found.expected)) == (20, 18, 19)
+
+
+def test_earlier_labels_are_ranked_by_the_newest_version_that_had_not_learned_from_them() -> None:
+    now = learned({"1": "a", "2": "b", "3": "a", "4": "b", "5": "a"})
+    second = version({"2": "a", "4": "b", "5": "a"}, learned=frozenset("13"), score=0.8)
+    first = version({"1": "a", "2": "b", "3": "a", "4": "b"}, learned=frozenset("3"), score=0.6)
+    found = earlier_labels(
+        learned({"1": "a", "2": "b", "3": "a", "4": "a"}), now, {"1", "2", "3", "4"}, [second, first]
+    )
+    assert found.ranks.tolist() == [1, 0, 0]  # Of 2 and 4 by the second version, of 1 by the first; both learned 3.
+    assert found.scores[:, 0].tolist() == [0.8, 0.8, 0.6]
+    assert earlier_labels(now, now, {"2"}, [second]).ranks.tolist() == [1]  # Others are examples, or corrections.
+    assert earlier_labels(now, now, (), [second]).ranks.tolist() == []
+
+
+def test_labels_that_the_version_thinks_of_are_ranked_by_its_scores() -> None:
+    predicted = {"1": ScoredLabel("a", 0.6, (("b", 0.3), ("c", 0.05))), "2": ScoredLabel("a", 0.9, (("b", 0.1),))}
+    asked = ComparedVersion(frozenset("abcd"), frozenset(), predicted | {"3": predicted["1"]})
+    now = learned({"1": "b", "2": "c", "3": "d"}, "abcd")
+    found = earlier_labels(now, now, {"1", "2", "3"}, [asked])
+    assert found.ranks.tolist() == [1, 3, 3]
+    assert found.scores.tolist() == [[0.6, 0.3, 0.05], [0.9, 0.1, 0.0], [0.6, 0.3, 0.05]]
+
+
+def test_no_older_version_is_asked_once_there_are_enough_earlier_labels() -> None:
+    labels = many(0, ENOUGH, "a")
+
+    def versions() -> Iterator[ComparedVersion]:
+        yield version(labels)
+        raise AssertionError
+
+    assert len(earlier_labels(learned(labels), learned(labels | {"x": "a"}), labels, versions()).ranks) == ENOUGH
+
+
+def test_labels_that_production_has_doubted_less_than_it_should_are_expected_to_agree_as_earlier_ones_did() -> None:
+    labels = many(0, 80, "a") | many(80, 24, "b")
+    production = version(dict.fromkeys(labels, "a"), score=0.6)  # All that are "b" are wrong, and it is too modest.
+    before = earlier_labels(
+        learned(many(200, 100, "a")),
+        learned(many(200, 100, "a")),
+        many(200, 100, "a"),
+        [version(many(200, 100, "a"), score=0.6)],
+    )
+    for earlier, is_refused in ((None, False), (before, True)):
+        (found,) = check_nights({night(1): labels}, [(production, None)], (), earlier)
+        assert found.is_refused == is_refused
+    (found,) = check_nights({NightKey(EXAMPLES, 0): labels}, [(production, None)], (), before)
+    assert not found.is_refused  # Examples are other images than those of the archive.
+
+
+def test_a_new_class_that_is_seen_as_a_known_one_is_told() -> None:
+    now = learned(many(0, 8, "c") | many(8, 3, "d") | many(20, 9, "a"), "abcd")
+    production = version(many(0, 7, "a") | many(7, 1, "b") | many(8, 1, "a") | many(9, 1, "b") | many(20, 9, "a"))
+    assert mostly_seen_as("c", now, production) == ("a", 7, 8)
+    assert mostly_seen_as("d", now, production) is None  # No class is most of those that could be read.
+    assert mostly_seen_as("e", now, production) is None

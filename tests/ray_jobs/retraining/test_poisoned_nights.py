@@ -134,6 +134,11 @@ def test_learned_labels_that_are_changed_to_wrong_ones_are_refused(project: Proj
     assert project.left().classifier == before.classifier
 
 
+def test_a_second_name_of_a_class_is_told(project: Project) -> None:
+    project.label(dict.fromkeys([image(number) for number in range(12, 33, 3)], "ambr"))
+    assert "new: ambr; production sees 7 of the 7 images of ambr as amber" in turn(project).messages
+
+
 def test_wrong_images_in_a_new_class_are_told_and_watched(project: Project) -> None:
     """Nothing can contradict the first labels of a class; those that know better are the labels that come later."""
     wrong = [image(number) for number in range(12, 15)]

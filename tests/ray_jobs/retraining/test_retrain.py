@@ -72,7 +72,8 @@ def test_new_labels_train_a_version_that_is_promoted_and_watched(place: Place) -
     version = second.state.version(2)
     assert (version.examples, version.parent) == (27, 1)
     why = journal(place).entries()[2].why
-    assert why == "12 labels added, 0 removed, 0 changed"
+    checked = "production agrees with 12 of 12 new labels, 12 expected"
+    assert why == f"12 labels added, 0 removed, 0 changed; {checked}"
     assert second.finished.run.plan.classifier == str(place.output / version.folder)
     assert second.finished.metrics.given_labels is not None
     assert second.finished.metrics.given_labels.learned_from == 12  # Nothing is measured with them.
@@ -112,7 +113,8 @@ def test_refused_labels_can_be_accepted_and_a_version_promoted_by_force(place: P
     job, _ = read_job(place.job, ["retrain.policy=superior"])
     accepted = retrain(job, Reporter(), by="ann", acceptance="labels")
     assert (accepted.state.production, accepted.state.candidate, accepted.refused) == (1, 2, False)  # The gate decides.
-    assert "labels were accepted" in accepted.decisions[0][1].why
+    assert accepted.decisions[0][1].step == "accept"
+    assert "accepted" in kinds(place)
     assert not turn(place, "superior").refused  # They stay accepted.
     forced = retrain(job, Reporter(), by="ann", acceptance="force")
     assert (forced.state.production, forced.state.shadow, forced.refused) == (2, None, False)
@@ -124,7 +126,8 @@ def test_refused_labels_end_the_command_with_a_code_of_its_own(place: Place) -> 
     label(place, range(40), {number: "cyan" for number in range(40) if number % 3 != 2 and number % 2})
     refused = fewshot("retrain", place.job)
     assert (refused.code, refused.result["refused"]) == (3, True)
-    assert "labels: refuse: production agrees with" in refused.messages
+    assert "labels: refuse: about " in refused.messages
+    assert "new labels seem to be wrong (production agrees with" in refused.messages
     assert "fewshot retrain --accept-labels" in refused.messages
 
 
@@ -251,7 +254,7 @@ def test_the_command_tells_what_it_did_and_what_it_would_take(place: Place) -> N
     later = fewshot("retrain", place.job, "--set", "retrain.policy=superior")
     labels = [each["labels"] for each in later.result["outlook"]]
     assert labels == sorted(labels, reverse=True)
-    assert "to show a gain of 1 points takes about" in later.messages
+    assert "a gain of 1 point takes" in later.messages
     listed = fewshot("registry", "list", str(place.output))
     assert [each["state"] for each in listed.result["versions"]] == ["production", "candidate"]
     back = fewshot("registry", "promote", str(place.output), "2", "--why", "looks good")

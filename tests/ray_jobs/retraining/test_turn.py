@@ -59,6 +59,12 @@ def test_the_watch_over_the_first_versions_of_a_chain_ends_with_enough_labels_of
     assert (own.step, chain and chain.step) == ("hold", "roll back")
 
 
+@pytest.mark.parametrize("found", [compared(same=2000), compared(better=12)])
+def test_beside_a_chain_the_version_in_production_alone_ends_no_watch(found) -> None:
+    own, _ = decide_watch(found, compared(same=3, newer=(0, 1, 1)), Rules())
+    assert own.step == "hold"
+
+
 def test_two_comparisons_of_a_watch_share_what_may_go_wrong() -> None:
     alone, _ = decide_watch(compared(), None, Rules(alpha=0.05))
     shared, chain = decide_watch(compared(), compared(), Rules(alpha=0.05))
@@ -80,6 +86,37 @@ def test_a_class_that_falls_takes_a_version_back_though_others_gain() -> None:
     assert decide_frozen(both, STATE, Rules("superior")).step == "reject"
 
 
+def test_the_alpha_of_a_job_is_that_of_all_its_decisions() -> None:
+    strict, better, fallen = Rules("superior", alpha=1e-6), compared(better=12), compared(worse=12, label="amber")
+    needed = -np.log(1e-6)
+    for found in (better, fallen):
+        assert decide_frozen(found, STATE, strict).step == "hold"
+        assert decide_watch(found, None, strict)[0].step == "hold"
+    decisions = (decide_frozen(better, STATE, strict), decide_by_held_back(better, STATE, strict))
+    assert all(each.result is not None and np.isclose(each.result.log_needed, needed) for each in decisions)
+    need_not_wait = decide_by_held_back(better, STATE, Rules("watchful", alpha=1e-6)).result
+    assert need_not_wait is not None
+    assert np.isclose(need_not_wait.log_needed, needed)
+
+
+@pytest.mark.parametrize(
+    ("found", "policy", "why"),
+    [
+        (compared(better=12), "superior", "shown to be better: 12 better, 0 worse of 12 labels"),
+        (compared(same=400), "not-worse", "shown to be not worse by 2 points: 0 better, 0 worse of 400 labels"),
+        (compared(worse=12), "superior", "production is shown to be better: 0 better, 12 worse of 12 labels"),
+    ],
+)
+def test_a_decision_is_told_with_its_counts(found, policy: Policy, why: str) -> None:
+    assert decide_frozen(found, STATE, Rules(policy)).why == why
+
+
+@pytest.mark.parametrize(("count", "told"), [(5, "1, 2, 3, 4, 5"), (7, "1, 2, 3, 4, 5 and 2 more")])
+def test_of_many_classes_five_are_named_and_the_others_counted(count: int, told: str) -> None:
+    names = tuple(str(number) for number in range(1, count + 1))
+    assert decide_nights([Night("today", {}, NewLabels(20, 4, 18.6, True, names))]).why.endswith(f"labels of {told}")
+
+
 @pytest.mark.parametrize(
     ("found", "policy", "step"),
     [
@@ -99,6 +136,8 @@ def test_later_candidates_need_more_evidence() -> None:
     found = compared(better=7)
     assert decide_frozen(found, STATE, Rules("superior")).step == "promote"
     assert decide_frozen(found, RegistryState(candidates=9), Rules("superior")).step == "hold"
+    assert decide_by_held_back(found, STATE, Rules("superior")).step == "promote"
+    assert decide_by_held_back(found, RegistryState(candidates=9), Rules("superior")).step == "hold"
 
 
 def test_after_a_rollback_watchful_asks_for_what_not_worse_asks_for() -> None:
@@ -114,7 +153,10 @@ def test_after_a_rollback_watchful_asks_for_what_not_worse_asks_for() -> None:
 def test_a_candidate_that_need_not_wait_is_promoted_without_harm(worse: int, step: str) -> None:
     decision = decide_by_held_back(compared(worse=worse, same=50), STATE, Rules())
     assert (decision.step, decision.basis) == (step, "held-back examples")
-    assert f"0 better, {worse} worse of {50 + worse} held-back examples" in decision.why
+    assert (
+        f"of {50 + worse} held-back examples, the newer version alone is right on 0, the older one alone on {worse}"
+        in decision.why
+    )
 
 
 def test_new_classes_are_told() -> None:
@@ -143,13 +185,14 @@ def test_held_back_examples_must_show_what_labels_would_have_to_where_none_came(
 
 def test_refused_nights_are_told_with_their_classes() -> None:
     nights = [
-        Night("2026-11-30", {}, NewLabels(20, 4, 18.6, True, ("amber", "blue"))),
-        Night("2026-11-30", {}, NewLabels(10, 1, 9.5, True, ("blue", "cyan"))),
+        Night("2026-11-30", {}, NewLabels(20, 4, 18.6, 0.7, True, ("amber", "blue")), True),
+        Night("2026-11-30", {}, NewLabels(10, 1, 9.5, 0.9, True, ("blue", "cyan")), True),
     ]
     decision = decide_nights(nights)
     assert decision.step == "refuse"
     assert decision.why == (
-        "production agrees with 5 of 30 new labels, and expected 28; look at the labels of amber, blue, cyan"
+        "about 23 new labels seem to be wrong (production agrees with 5 of 30 new labels, 28 expected); look at"
+        " the labels of amber, blue, cyan"
     )
 
 

@@ -74,7 +74,16 @@ def test_a_turn_that_was_suspended_for_long_does_nothing_twice(new_labels: Prepa
 
 @pytest.mark.parametrize(
     ("part", "last"),
-    [("/lease/", False), ("classifiers/", False), ("/journal/", False), ("/journal/", True), ("predictions/", True)],
+    [
+        ("/lease/", False),
+        ("classifiers/", False),
+        ("/journal/", False),
+        ("/journal/", True),
+        ("predictions/", True),
+        ("/drift/", False),
+        ("/churn.json", True),
+        ("/lease/", True),
+    ],
 )
 def test_a_rollback_during_a_turn_is_respected(later_labels: Prepared, part: str, *, last: bool) -> None:
     assert later_labels.respects_rollback(point_of(later_labels, part, last=last)) == []

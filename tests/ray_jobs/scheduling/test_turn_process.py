@@ -30,6 +30,16 @@ def test_messages_are_shown_and_the_last_ones_kept():
     assert list(end.last_lines) == shown[5:]
 
 
+def test_a_broken_terminal_blocks_no_turn():
+    def show(line: str) -> None:
+        raise BrokenPipeError(line)
+
+    watchdog = "import signal; signal.alarm(20)\n"
+    lines = "import sys\nfor i in range(9999): print('a line of a turn', i, file=sys.stderr)"
+    end = run_turn(python(watchdog + lines), show)
+    assert (end.exit_code, end.last_lines[-1]) == (0, "a line of a turn 9998")
+
+
 def test_messages_are_without_secrets_and_control_characters():
     code = (
         "import sys; print('s3://user:hunter2@host/x \\x1b[31m', file=sys.stderr); print('y' * 9999, file=sys.stderr)"
