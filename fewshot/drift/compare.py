@@ -40,8 +40,8 @@ WINDOW = 100
 LEAST = 50
 """Images that are compared, at least."""
 FEW, MOST = 199, 100_000
-"""Permutations, at most: where the effect of the discriminant is too small for an alarm, and in any case. The latter show
-what a check an hour needs; an alarm takes as many as its level needs, everything else stops early."""
+"""Permutations, at most: where the effect of the discriminant is too small for an alarm, and in any case: as many as a
+check an hour needs for an alarm. Without one, they stop early."""
 
 
 @dataclass(frozen=True, slots=True)
