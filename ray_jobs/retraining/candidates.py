@@ -24,27 +24,29 @@ def drop_or_decide(facts: TurnFacts, record: TurnRecord) -> None:
     if facts.state.candidate is None:
         return
     candidate = facts.state.version(facts.state.candidate)
-    if candidate.settings != facts.settings:
-        why = "the settings of the job changed since it was trained"
+    if why := _useless(facts, candidate):
         record.append(Rejected(version=candidate.number), Decision("reject", why))
         return
-    why = _outlived(facts, candidate)
-    is_current = candidate.labels == facts.labels.digest
-    if facts.acceptance == "gate" or is_current or (facts.acceptance == "labels" and not why):
+    if facts.acceptance != "force" or candidate.labels == facts.labels.digest:
         decide_candidate(facts, record)
-    if why and facts.state.candidate == candidate.number:
+    if facts.state.candidate == candidate.number and (why := _outlived(facts, candidate)):
         record.append(Rejected(version=candidate.number), Decision("reject", why))
+
+
+def _useless(facts: TurnFacts, candidate: Version) -> str:
+    """Why a candidate must not be promoted, whatever labels show; empty if it may be."""
+    if candidate.settings != facts.settings:
+        return "the settings of the job changed since it was trained"
+    removed = facts.changes_since(candidate).removed_classes
+    return f"it knows classes that were removed: {some_of(removed)}" if removed else ""
 
 
 def _outlived(facts: TurnFacts, candidate: Version) -> str:
-    """Why a candidate is of no use any more; empty if it is.
+    """Why nothing more is asked about a candidate; empty unless most of the labels that set it apart were corrected.
 
-    It is where most of the labels that set it apart from production were corrected or undone since, or a class is gone.
     Labels that are refused correct nothing.
     """
     since = facts.changes_since(candidate)
-    if since.removed_classes:
-        return f"it knows classes that were removed: {some_of(since.removed_classes)}"
     refused = {content for night in facts.refused for content in night.labels}
     gone = {*since.removed, *since.relabelled} - refused
     if facts.production is None or not gone:

@@ -30,7 +30,7 @@ def accept_labels(facts: TurnFacts, record: TurnRecord) -> None:
     """
     if facts.acceptance == "gate" or not (nights := facts.refused):
         return
-    digest, classes = facts.labels.put(facts.work.store, facts.journal.folder), classes_of(nights)
+    digest, classes = facts.labels.put(facts.journal.store, facts.journal.folder), classes_of(nights)
     move = Accepted(labels=digest, days=_days_of(nights), classes=classes)
     record.append(move, Decision("accept", f"labels that contradict production, of {some_of(classes)}"))
     facts.labels_were_accepted()

@@ -106,7 +106,7 @@ def decide_frozen(compared: LabelComparison, state: RegistryState, rules: Rules)
     """Decide about a frozen candidate by labels that came after it and production.
 
     Args:
-        compared: the candidate with production, on a label at least.
+        compared: the candidate with production.
         state: of the registry, which counts candidates.
         rules: of the job.
     """
@@ -122,7 +122,8 @@ def decide_frozen(compared: LabelComparison, state: RegistryState, rules: Rules)
         return Decision("promote", f"shown to be {shown}: {counts}", result, compared)
     if len(compared.labels) >= rules.hold_labels:
         return Decision("reject", f"not decided by {counts}; the next version learns from them", result, compared)
-    return Decision("hold", f"not decided yet: {counts}", result, compared)
+    why = f"not decided yet: {counts}" if compared.labels else NO_EVIDENCE
+    return Decision("hold", why, result, compared)
 
 
 def decide_by_held_back(

@@ -85,7 +85,7 @@ def test_images_without_a_prediction_are_left_out_of_the_shares() -> None:
 def test_permutations_can_show_any_level_and_are_bounded() -> None:
     for level in (0.05, 0.01, 0.0003):
         assert 1 / (1 + permutations_for(level)) < level / 1.5
-    assert permutations_for(1e-9) == 20_000
+    assert permutations_for(1e-9) == 100_000
 
 
 def test_windows_are_the_newest_whole_nights_and_everything() -> None:

@@ -10,8 +10,8 @@ import pytest
 from ray_jobs.registry.learned_labels import LearnedLabels
 from ray_jobs.registry.moves import Move, Promoted, Rejected, RolledBack
 from ray_jobs.retraining.candidates import decide_candidate, drop_or_decide
-from ray_jobs.retraining.training import train_if_due
-from ray_jobs.retraining.turn import Rules
+from ray_jobs.retraining.training import accept_labels, train_if_due
+from ray_jobs.retraining.turn import NO_EVIDENCE, Rules
 from ray_jobs.retraining.turn_facts import TurnFacts
 from ray_jobs.retraining.turn_record import TurnRecord
 from ray_jobs.retraining.versions import is_held_back
@@ -49,19 +49,49 @@ def last(registry: WrittenRegistry) -> Move:
     return registry.journal.entries()[-1].move
 
 
-@pytest.mark.parametrize(
-    ("now", "why"),
-    [
-        (LEARNED, "1 labels that it learned from were corrected or undone"),
-        (LEARNED | {"x": "blue"}, "1 labels that it learned from were corrected or undone"),
-    ],
-)
-def test_a_candidate_of_labels_that_no_longer_hold_is_dropped(registry: WrittenRegistry, now: Labels, why: str) -> None:
-    registry.register(LEARNED | {"x": "amber", "y": "blue"})
-    facts = registry.facts(labels=labels(now | {"y": "blue"}), rules=SUPERIOR)
-    assert decide(facts).decisions[0][1].why == why
+ANEW = {"x": "amber", "y": "blue", "z": "blue"}
+"""What a candidate learned beside the labels that production knows."""
+
+
+@pytest.mark.parametrize("left", [{"z": "blue"}, {"x": "blue", "y": "amber", "z": "blue"}])
+def test_a_candidate_most_of_whose_labels_no_longer_hold_is_dropped(registry: WrittenRegistry, left: Labels) -> None:
+    registry.register(LEARNED | ANEW, CAME)
+    facts = registry.facts(CAME, labels=labels(LEARNED | left), rules=SUPERIOR)
+    decisions = [decision for _, decision in decide(facts).decisions]
+    assert [each.step for each in decisions] == ["hold", "reject"]  # The gate is asked first.
+    assert decisions[-1].why == "2 of the 3 labels that it learned anew were corrected or undone"
     assert last(registry) == Rejected(version=2)
     assert facts.state.candidate is None
+
+
+@pytest.mark.parametrize("left", [{"y": "blue", "z": "blue"}, ANEW | {"x": "blue"}])
+def test_a_candidate_with_a_label_that_was_corrected_waits_on(registry: WrittenRegistry, left: Labels) -> None:
+    registry.register(LEARNED | ANEW, CAME)
+    facts = registry.facts(CAME, labels=labels(LEARNED | left), rules=SUPERIOR)
+    assert [decision.step for _, decision in decide(facts).decisions] == ["hold"]
+    assert facts.state.candidate == 2
+
+
+def test_labels_that_are_refused_drop_no_candidate(registry: WrittenRegistry) -> None:
+    anew = some(0, 30)
+    registry.register(LEARNED | anew, some(40, 5))
+    wrong = labels(LEARNED | dict.fromkeys(anew, "blue"))
+    facts = registry.facts(some(40, 5), labels=wrong, rules=SUPERIOR)
+    decide(facts)
+    assert len(facts.refused) == 1
+    assert facts.state.candidate == 2
+
+
+def test_without_a_label_that_came_later_a_candidate_waits_although_held_back_examples_speak_for_it(
+    registry: WrittenRegistry,
+) -> None:
+    held_back_candidate(registry, "amber")
+    facts = registry.facts(
+        {OTHERS[0]: "amber"}, labels=labels(LEARNED | dict.fromkeys(HELD_BACK, "amber")), rules=SUPERIOR
+    )
+    (decision,) = [decision for _, decision in decide(facts).decisions]
+    assert (decision.step, decision.why) == ("hold", NO_EVIDENCE)
+    assert facts.state.candidate == 2
 
 
 def test_a_candidate_of_other_settings_or_of_a_class_that_is_gone_is_dropped(registry: WrittenRegistry) -> None:
@@ -78,6 +108,7 @@ def test_a_candidate_waits_for_labels_that_came_later_and_they_decide(registry: 
     came = some(0, 30, label)
     now = labels(LEARNED | {"x": "amber"} | came)
     facts = registry.facts(came, labels=now, rules=SUPERIOR, acceptance="labels")
+    accept_labels(facts, TurnRecord(facts, "ann"))
     decide(facts)
     move = last(registry)
     if label == "amber":

@@ -99,12 +99,16 @@ def test_the_alpha_of_a_job_is_that_of_all_its_decisions() -> None:
     assert np.isclose(need_not_wait.log_needed, needed)
 
 
+def told(labels: int, better: int, worse: int) -> str:
+    return f"of {labels} labels, the newer version alone is right on {better}, the older one alone on {worse}"
+
+
 @pytest.mark.parametrize(
     ("found", "policy", "why"),
     [
-        (compared(better=12), "superior", "shown to be better: 12 better, 0 worse of 12 labels"),
-        (compared(same=400), "not-worse", "shown to be not worse by 2 points: 0 better, 0 worse of 400 labels"),
-        (compared(worse=12), "superior", "production is shown to be better: 0 better, 12 worse of 12 labels"),
+        (compared(better=12), "superior", f"shown to be better: {told(12, 12, 0)}"),
+        (compared(same=400), "not-worse", f"shown to be not worse by 2 points: {told(400, 0, 0)}"),
+        (compared(worse=12), "superior", f"production is shown to be better: {told(12, 0, 12)}"),
     ],
 )
 def test_a_decision_is_told_with_its_counts(found, policy: Policy, why: str) -> None:
@@ -114,7 +118,8 @@ def test_a_decision_is_told_with_its_counts(found, policy: Policy, why: str) -> 
 @pytest.mark.parametrize(("count", "told"), [(5, "1, 2, 3, 4, 5"), (7, "1, 2, 3, 4, 5 and 2 more")])
 def test_of_many_classes_five_are_named_and_the_others_counted(count: int, told: str) -> None:
     names = tuple(str(number) for number in range(1, count + 1))
-    assert decide_nights([Night("today", {}, NewLabels(20, 4, 18.6, True, names))]).why.endswith(f"labels of {told}")
+    night = Night("today", {}, NewLabels(20, 4, 18.6, 0.8, True, names), True)
+    assert decide_nights([night]).why.endswith(f"labels of {told}")
 
 
 @pytest.mark.parametrize(
