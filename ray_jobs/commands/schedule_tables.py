@@ -47,7 +47,9 @@ def summary(status: ScheduleStatus) -> list[str]:
         times = f'--cron "{sanitized(status.cron)}" --time-zone {sanitized(status.time_zone)}'
         again = f"fewshot schedule JOB.toml {times} --run {sanitized(status.command)} --local"
         return [f"no scheduler is running{missed}. To go on: {again} (or --once, for what is due)", next_start]
-    doing = "a turn is running" if status.running else "waiting"
+    last = status.last
+    since = "" if last is None else f" since {_text(last.started, zone)}"
+    doing = f"a turn is running{since}" if status.running else "waiting"
     return [f"{doing}; scheduler: {sanitized(status.scheduler)}", next_start]
 
 

@@ -44,14 +44,16 @@ def ray_cron_job(job: Job, deploy: DeploySection, times: CronTimes, *, command: 
     """Return a ConfigMap with the job file, and a RayCronJob that makes a RayJob with a cluster of its own each time.
 
     KubeRay has no rule for jobs that overlap, and makes up every time that its operator missed: commands have leases.
+    It has none for exit codes either, so a check of drift is not tried again: it would alarm again, on another cluster.
     """
     job_file, options = _job_file_name(job, command), SCHEDULED_OPTIONS.get(command, ())
     labels = labels_of(job, command)
+    job_spec = ray_job_spec(job, deploy, labels, command=command, job_file=job_file, options=options)
     spec: YamlMap = {
         "schedule": times.schedule,
         "timeZone": times.time_zone,
         "suspend": times.suspended,
-        "jobTemplate": ray_job_spec(job, deploy, labels, command=command, job_file=job_file, options=options),
+        "jobTemplate": job_spec | ({"backoffLimit": 0} if command == "drift" else {}),
     }
     return [
         config_map(job, deploy, job_file, command),

@@ -170,7 +170,18 @@ def _fields(text: str) -> list[str]:
     for name, value in zip(FIELDS, fields, strict=True):
         if not all(_ITEM.fullmatch(item) for item in value.split(",")):
             raise _refusal(text, f"{value!r} is no {name}; allowed are numbers, ranges (1-5), steps (*/15) and lists")
+        if unclear := _unclear(value):
+            raise _refusal(text, f"{value!r} is no {name} that cron and Kubernetes read alike: {unclear}")
     return fields
+
+
+def _unclear(field: str) -> str:
+    """Return what schedulers read differently in a field; empty where there is nothing."""
+    items = field.split(",")
+    if len(items) > 1 and any(item.startswith("*") for item in items):
+        return "* in a list is either one of its values or all of them"
+    steps = (item.partition("/")[0].partition("-") for item in items if "-" in item and "/" in item)
+    return "a step in a range of one value may end there or not" if any(a == b for a, _, b in steps) else ""
 
 
 def _explanation(message: str, fields: list[str]) -> str:

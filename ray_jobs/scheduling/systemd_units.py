@@ -29,9 +29,11 @@ def calendar_events(cron: CronExpression, time_zone: str) -> list[str]:
     months, days = _listed(cron.months, _ALL["months"]), _listed(cron.days, _ALL["days"])
     weekdays = "" if len(cron.weekdays) == _ALL["weekdays"] else ",".join(WEEKDAYS[day] for day in cron.weekdays) + " "
     time = f"{_listed(cron.hours, _ALL['hours'])}:{_listed(cron.minutes, _ALL['minutes'])}:00 {time_zone}"
-    if cron.either_day and weekdays:
-        return [f"*-{months}-{days} {time}", f"{weekdays}*-{months}-* {time}"]
-    return [f"{'' if cron.either_day else weekdays}*-{months}-{days} {time}"]
+    if not cron.either_day:
+        return [f"{weekdays}*-{months}-{days} {time}"]
+    if not weekdays:  # All of them, so every day.
+        return [f"*-{months}-* {time}"]
+    return [f"*-{months}-{days} {time}", f"{weekdays}*-{months}-* {time}"]
 
 
 def units(

@@ -284,7 +284,8 @@ def test_status_names_the_scheduler_and_its_running_turn(place):
         outcome = fewshot("schedule", place.job, "--status")
     (found,) = outcome.result["schedules"]
     assert (found["running"], found["missed"]) == (True, None)
-    assert f"a turn is running; scheduler: process {os.getpid()} on" in outcome.messages
+    since = f"{now[:10]} {now[11:19]}"
+    assert f"a turn is running since {since}; scheduler: process {os.getpid()} on" in outcome.messages
 
 
 def test_a_turn_that_is_about_to_start_is_not_missed(place):

@@ -146,6 +146,15 @@ def test_the_jobs_of_a_raycronjob_are_those_of_a_rayjob(tmp_path):
     assert yaml.safe_load(made) == ray_job
 
 
+def test_a_check_of_drift_on_a_cluster_of_its_own_is_not_tried_again(tmp_path):
+    """An alarm ends with a code that KubeRay has no rule for: each retry would alarm again."""
+    retries = {
+        command: documents(tmp_path, EVERYTHING, command=command)[1]["spec"]["jobTemplate"]["backoffLimit"]
+        for command in ("retrain", "drift")
+    }
+    assert retries == {"retrain": 5, "drift": 0}
+
+
 @pytest.mark.parametrize("kind", get_args(ScheduleKind))
 def test_commands_of_a_job_replace_no_object_of_each_other(tmp_path, kind):
     names = [
