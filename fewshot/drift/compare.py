@@ -4,7 +4,7 @@ An alarm needs two things: a p-value at most at the level of the night (`alarm_b
 that a large sample does not alarm about nothing. Four statistics share the level:
 
 * `features`: AUC of a discriminant (`two_samples`), from 0.6;
-* `novel`: share of new images that score above 95 % of the reference, from 5 points above those 5 %;
+* `novel`: share of new images that score above 95 % of the reference, from 5 points above what chance gives;
 * `classes`: total variation of the shares of predicted classes, what chance adds taken off, from 5 points;
 * `withheld`: share of images that are abstained or unknown, a difference of 5 points.
 
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot.drift.counts import compare_shares, rate_p_value
-from fewshot.drift.two_samples import TAIL, Discriminant
+from fewshot.drift.two_samples import Discriminant
 
 Statistic = Literal["features", "novel", "classes", "withheld"]
 STATISTICS: tuple[Statistic, ...] = ("features", "novel", "classes", "withheld")
@@ -175,11 +175,12 @@ def permutations_for(level: float) -> int:
 
 
 def _of_features(discriminant: Discriminant, images: int, level: float, floors: Floors) -> Iterator[Finding]:
-    matters = discriminant.auc >= floors.auc or discriminant.tail - TAIL >= floors.change
+    expected = discriminant.expected_tail
+    matters = discriminant.auc >= floors.auc or discriminant.tail - expected >= floors.change
     result = discriminant.separation(permutations_for(level) if matters else FEW)
     auc, tail = result.auc, result.tail
     yield Finding("features", images, 0.5, auc, auc, floors.auc, result.auc_p_value, level)
-    yield Finding("novel", images, TAIL, tail, tail - TAIL, floors.change, result.tail_p_value, level)
+    yield Finding("novel", images, expected, tail, tail - expected, floors.change, result.tail_p_value, level)
 
 
 def _of_counts(reference: Sample, window: Sample, level: float, floor: float, seed: int) -> Iterator[Finding]:

@@ -91,6 +91,17 @@ class Discriminant:
         """Tail of the true labels, in [0, 1]."""
         return float(self._observed[1, 0])
 
+    @property
+    def expected_tail(self) -> float:
+        """The tail if both samples are of one population: a little above `TAIL`, as few reference rows leave gaps.
+
+        Of t reference rows in a fold, a new row is above all but floor(`TAIL` t) with probability
+        (floor(`TAIL` t) + 1) / (t + 1).
+        """
+        folds = np.array_split(self._labels, FOLDS)
+        new, old = (np.array([float((part == label).sum()) for part in folds]) for label in (1.0, 0.0))
+        return float(new @ ((np.floor(TAIL * old) + 1.0) / (old + 1.0)) / new.sum())
+
     def unlikeness(self) -> Floats:
         """Return [n1], how far above the mean of the reference each new row scores, in its fold."""
         parts = np.array_split(self._labels[:, None], FOLDS)

@@ -64,7 +64,9 @@ def test_values_and_effects_are_those_of_both_samples() -> None:
     assert withheld.reference == pytest.approx(reference.withheld.mean())
     assert withheld.value == pytest.approx(present.withheld[:200].mean())
     assert withheld.effect == pytest.approx(abs(withheld.value - withheld.reference))
-    assert found["novel"].effect == pytest.approx(found["novel"].value - 0.05)
+    novel = found["novel"]
+    assert 0.05 < novel.reference < 0.06  # A little more than a twentieth, as few rows leave gaps.
+    assert novel.effect == pytest.approx(novel.value - novel.reference)
     assert found["features"].effect == found["features"].value
     fewer, _ = compare(present, reference, [200], level=0.01)
     assert fewer[3].effect > 0.05  # Fewer withheld labels are a change, too.

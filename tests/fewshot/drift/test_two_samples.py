@@ -86,6 +86,15 @@ def test_p_values_are_uniform_where_nothing_changed() -> None:
     assert abs(auc.mean() - 0.525) < 0.06  # Nor are they too large: the mean of 0.05, 0.1, …, 1.
 
 
+@pytest.mark.parametrize("counts", [(50, 100), (115, 100), (300, 60)])
+def test_the_expected_tail_is_the_mean_where_nothing_changed(counts: tuple[int, int]) -> None:
+    drawn = [Discriminant(*samples(seed, counts), seed=seed) for seed in range(60)]
+    found, expected = [each.tail for each in drawn], [each.expected_tail for each in drawn]
+    assert np.mean(found) == pytest.approx(np.mean(expected), abs=4 * np.std(found) / np.sqrt(len(found)))
+    assert np.std(expected) < 0.02
+    assert (np.mean(expected) > 0.07) == (counts != (300, 60))  # One of 11 or 24 rows, and of 60 near a twentieth.
+
+
 def test_equal_rows_are_no_drift() -> None:
     row = np.ones((60, 4), np.float32) / 2
     found = [Discriminant(row, row, seed=seed).separation(39) for seed in range(20)]
