@@ -89,16 +89,16 @@ def decide_watch(own: LabelComparison, chain: LabelComparison | None, rules: Rul
 
 def _watched(compared: LabelComparison, alpha: float, enough: int | None) -> Decision:
     """Look at one comparison of a watch. Only enough labels end it, or what is shown about a single version."""
-    result, counts = watch(compared.comparison, alpha=alpha), f"{_counts(compared)} that came later"
+    result, counts = watch(compared.comparison, alpha=alpha), _counts(compared, "labels that came later")
     if result.decision == "reject":
         return Decision("roll back", f"evidence of harm: {counts}", result, compared)
     if fallen := compared.fallen(alpha):
         return Decision("roll back", f"evidence of harm in {some_of(fallen)}: {counts}", result, compared)
     is_single = len(set(compared.newer)) == 1
     if enough is not None and is_single and result.decision == "promote":
-        return Decision("confirm", f"shown to be better: {counts}", result, compared)
+        return Decision("confirm", f"shown to be better: {counts}{_guarded(compared, alpha)}", result, compared)
     if enough is not None and compared.watched_enough(enough):
-        return Decision("confirm", f"no evidence of harm: {counts}", result, compared)
+        return Decision("confirm", f"no evidence of harm: {counts}{_guarded(compared, alpha)}", result, compared)
     return Decision("hold", f"still watched: {counts}", result, compared)
 
 
@@ -119,7 +119,8 @@ def decide_frozen(compared: LabelComparison, state: RegistryState, rules: Rules)
         return Decision("reject", f"production is shown to be better in {some_of(fallen)}: {counts}", result, compared)
     if result.decision == "promote":
         shown = "better" if not margin else f"not worse by {100 * margin:g} points"
-        return Decision("promote", f"shown to be {shown}: {counts}", result, compared)
+        why = f"shown to be {shown}: {counts}{_guarded(compared, rules.alpha)}"
+        return Decision("promote", why, result, compared)
     if len(compared.labels) >= rules.hold_labels:
         return Decision("reject", f"not decided by {counts}; the next version learns from them", result, compared)
     why = f"not decided yet: {counts}" if compared.labels else NO_EVIDENCE
@@ -175,9 +176,15 @@ def classes_of(nights: Sequence[Night]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for night in nights for name in night.found.classes))
 
 
-def _counts(compared: LabelComparison) -> str:
+def _counts(compared: LabelComparison, what: str = "labels") -> str:
     found = compared.comparison
-    return _counted(found.better, found.worse, len(compared.labels), "labels")
+    return _counted(found.better, found.worse, len(compared.labels), what)
+
+
+def _guarded(compared: LabelComparison, alpha: float) -> str:
+    """Say that no class fell, and of how many one could tell."""
+    can_tell = sum(compared.guard(label, alpha).state == "held" for label in set(compared.labels))
+    return f"; no class is shown to be worse ({can_tell:,} of {compared.classes:,} have enough labels to tell)"
 
 
 def _counted(better: int, worse: int, count: int, what: str) -> str:

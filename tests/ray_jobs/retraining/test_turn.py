@@ -103,11 +103,19 @@ def told(labels: int, better: int, worse: int) -> str:
     return f"of {labels} labels, the newer version alone is right on {better}, the older one alone on {worse}"
 
 
+def guarded(can_tell: int) -> str:
+    return f"; no class is shown to be worse ({can_tell} of 2 have enough labels to tell)"
+
+
 @pytest.mark.parametrize(
     ("found", "policy", "why"),
     [
-        (compared(better=12), "superior", f"shown to be better: {told(12, 12, 0)}"),
-        (compared(same=400), "not-worse", f"shown to be not worse by 2 points: {told(400, 0, 0)}"),
+        (compared(better=12), "superior", f"shown to be better: {told(12, 12, 0)}{guarded(0)}"),
+        (
+            compared(same=400, label="amber"),
+            "not-worse",
+            f"shown to be not worse by 2 points: {told(400, 0, 0)}{guarded(1)}",
+        ),
         (compared(worse=12), "superior", f"production is shown to be better: {told(12, 0, 12)}"),
     ],
 )
