@@ -53,7 +53,11 @@ def roll_back(journal: Journal, number: int | None = None, *, by: str, why: str)
     """
     state = journal.state()
     if number is None and state.fell_back:
-        return _unmoved(journal, state, f"version {state.production} was gone back to already{_further(state)}")
+        moves = (entry.move for entry in reversed(journal.entries()))
+        last = next(move for move in moves if isinstance(move, Promoted | RolledBack))
+        if isinstance(last, RolledBack):
+            return _unmoved(journal, state, f"version {state.production} was gone back to already{_further(state)}")
+        number = last.former  # A person promoted an earlier version, and takes that back.
     number = state.former if number is None else number
     if number is None or state.production is None:
         raise JobError(

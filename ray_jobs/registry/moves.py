@@ -104,12 +104,12 @@ class Refused(JsonValue):
     """New labels contradict production too much: nothing learns from them until they are corrected or accepted.
 
     Attributes:
-        labels: digest of all labels at that time, as `Version.labels`.
+        labels: digest of all labels at that time; they are not stored.
         days: on which they came, such as "2026-11-30", UTC; "examples" for those that are in no ledger.
         images: number of labels that were looked at.
         agreeing: number of them that production would have given, too.
-        expected: number of them that its scores promise.
-        classes: the classes to look at, the most surprising first.
+        expected: number of them that its recalibrated scores promise.
+        classes: the classes to look at, night by night, those with most wrong labels first.
         newest_label: as `Registered`.
     """
 

@@ -81,28 +81,43 @@ def new_labels_by_night(
     Returns:
         for each night, in order, the class of each content, by present names; images with several classes are left out.
     """
-    renamed = dict(renames_between(learned, now))
+    known = _by_present_names(learned, now)
     nights: defaultdict[NightKey, dict[str, str]] = defaultdict(dict)
     for content, names in now.of_content.items():
-        known = tuple(sorted(renamed.get(name, name) for name in learned.of_content.get(content, ())))
-        if len(names) == 1 and known != names:
+        if len(names) == 1 and known.get(content) != names:
             nights[night_of(times.get(content), turns)][content] = names[0]
     return dict(sorted(nights.items()))
 
 
 def without_accepted(
-    nights: Mapping[NightKey, Mapping[str, str]], accepted: Sequence[LearnedLabels]
+    nights: Mapping[NightKey, Mapping[str, str]], accepted: Sequence[LearnedLabels], now: LearnedLabels
 ) -> dict[NightKey, dict[str, str]]:
-    """Leave out labels that a person accepted, and nights without any other."""
+    """Leave out labels that a person accepted, also under an earlier name, and nights without any other.
+
+    Args:
+        nights: from `new_labels_by_night`.
+        accepted: all labels that there were whenever a person accepted some.
+        now: all present labels.
+    """
+    known = [_by_present_names(each, now) for each in accepted]
     found = {
         key: {
             content: label
             for content, label in labels.items()
-            if not any(each.of_content.get(content) == (label,) for each in accepted)
+            if not any(each.get(content) == (label,) for each in known)
         }
         for key, labels in nights.items()
     }
     return {key: labels for key, labels in found.items() if labels}
+
+
+def _by_present_names(earlier: LearnedLabels, now: LearnedLabels) -> dict[str, tuple[str, ...]]:
+    """Earlier labels by content, by the names that classes have now."""
+    renamed = dict(renames_between(earlier, now))
+    return {
+        content: tuple(sorted(renamed.get(name, name) for name in names))
+        for content, names in earlier.of_content.items()
+    }
 
 
 def earlier_labels(
@@ -120,13 +135,14 @@ def earlier_labels(
             were given because production was wrong, are no measure.
         versions: those before production, the newest first; none is asked for once there are `ENOUGH` labels.
     """
+    known = _by_present_names(learned, now)
     left = {
         content: names[0]
         for content, names in now.of_content.items()
-        if len(names) == 1 and content in ledger and content in learned.of_content
+        if len(names) == 1 and content in ledger and known.get(content) == names
     }
     found: list[tuple[str, ScoredLabel]] = []
-    for version in versions:
+    for version in versions if left else ():
         asked = {content: label for content, label in left.items() if content not in version.learned}
         found += _scored(asked, version, None)
         left = {content: label for content, label in left.items() if content not in asked}

@@ -131,9 +131,10 @@ def _changes(facts: TurnFacts, version: Version) -> str:
     told = [f"{word}: {', '.join(names[:SHOWN])}" for word, names in classes if names]
     told += [f"{old} is now {new}" for old, new in diff.renamed]
     told += _resemblances(facts, production, diff.new_classes)
-    told += ["another backbone"] * (dict(version.backbone) != dict(production.backbone))
-    if diff.is_empty and not told[len(diff.renamed) :]:
-        told.append("other settings")
+    has_other_backbone = dict(version.backbone) != dict(production.backbone)
+    told += ["another backbone"] * has_other_backbone
+    told += ["other settings"] * (version.settings != production.settings and not has_other_backbone)
+    told += ["another sample of the archive"] * (version.archive_sample != production.archive_sample)
     return "; ".join([counts, *told, *([checked] if checked else [])])
 
 

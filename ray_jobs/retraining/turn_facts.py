@@ -139,7 +139,7 @@ class TurnFacts:
         moves = [each.move for each in self.journal.entries() if isinstance(each.move, Registered | Refused)]
         turns = sorted(move.newest_label for move in moves)
         nights = new_labels_by_night(self.labels, self.learned(production), self.evidence.times, turns)
-        nights = without_accepted(nights, self._accepted())
+        nights = without_accepted(nights, self._accepted(), self.labels)
         if not nights:
             return []
         shadow = [] if self.state.shadow is None else [self.state.version(self.state.shadow)]

@@ -7,6 +7,7 @@ combination that they read differently: a step such as `*/2` in one field of the
 from __future__ import annotations
 
 import re
+from calendar import day_abbr, month_abbr
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,7 @@ EXAMPLE = 'five fields (minute, hour, day of month, month, day of week) such as 
 _VALUE = "([0-9]{1,2}|[A-Za-z]{3})"
 _ITEM = re.compile(rf"(\*|{_VALUE}-{_VALUE})(/[1-9][0-9]*)?|{_VALUE}")
 """A list's item. The form 5/15 is none: schedulers differ in where it ends."""
+_NAMES = {name.lower(): number for names in (month_abbr, ("Sun", *day_abbr)) for number, name in enumerate(names)}
 _SUNDAY_AS_7 = re.compile("(^|[,-])7")
 _ALL_DAYS, _ALL_WEEKDAYS = 31, 7
 _FIRST_STEP = timedelta(hours=1)
@@ -181,7 +183,13 @@ def _unclear(field: str) -> str:
     if len(items) > 1 and any(item.startswith("*") for item in items):
         return "* in a list is either one of its values or all of them"
     steps = (item.partition("/")[0].partition("-") for item in items if "-" in item and "/" in item)
-    return "a step in a range of one value may end there or not" if any(a == b for a, _, b in steps) else ""
+    is_one = any(_number(first) == _number(last) for first, _, last in steps)
+    return "a step in a range of one value may end there or not" if is_one else ""
+
+
+def _number(value: str) -> int:
+    """Return the number of a value or of a name of a month or a day."""
+    return int(value) if value.isdigit() else _NAMES.get(value.lower(), -1)
 
 
 def _explanation(message: str, fields: list[str]) -> str:

@@ -95,6 +95,13 @@ def test_a_promotion_of_what_is_watched_ends_the_watch(journal: Journal) -> None
     assert promote(journal, 5, by="ann", why="again").did == "version 5 is in production already; nothing was moved"
 
 
+def test_a_rollback_takes_back_a_promotion_of_an_earlier_version_that_was_a_slip(journal: Journal) -> None:
+    promote(journal, 2, by="ann", why="a slip")
+    back = roll_back(journal, by="ann", why="it was 4")
+    assert (back.moved, back.production, back.former) == (True, 4, 2)
+    assert not roll_back(journal, by="ann", why="typed again").moved
+
+
 @pytest.mark.parametrize(
     ("move", "said"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import nan
 
 import pytest
@@ -22,7 +22,7 @@ from ray_jobs.retraining.label_nights import (
 )
 
 
-def learned(labels: dict[str, str], classes: str = "ab") -> LearnedLabels:
+def learned(labels: dict[str, str], classes: Sequence[str] = "ab") -> LearnedLabels:
     return LearnedLabels(tuple(classes), {content: (label,) for content, label in labels.items()})
 
 
@@ -124,8 +124,15 @@ def test_relabelled_images_are_looked_at_by_the_twin_that_did_not_learn_from_the
 def test_accepted_labels_are_left_out_until_they_change() -> None:
     labels = {night(1): {"1": "a", "2": "b"}, night(2): {"3": "b"}}
     accepted = [learned({"1": "a", "2": "a"}), learned({"3": "b"})]
-    assert without_accepted(labels, accepted) == {night(1): {"2": "b"}}
-    assert without_accepted(labels, []) == labels
+    now = learned({content: label for each in labels.values() for content, label in each.items()})
+    assert without_accepted(labels, accepted, now) == {night(1): {"2": "b"}}
+    assert without_accepted(labels, [], now) == labels
+
+
+def test_accepted_labels_stay_accepted_when_their_class_is_renamed() -> None:
+    now = learned({"1": "apple", "2": "b"}, ("apple", "b"))
+    labels = {night(1): {"1": "apple"}}
+    assert without_accepted(labels, [learned({"1": "a", "2": "b"})], now) == {}
 
 
 def test_nights_that_pass_tell_how_many_labels_agree() -> None:
@@ -143,10 +150,25 @@ def test_earlier_labels_are_ranked_by_the_newest_version_that_had_not_learned_fr
     found = earlier_labels(
         learned({"1": "a", "2": "b", "3": "a", "4": "a"}), now, {"1", "2", "3", "4"}, [second, first]
     )
-    assert found.ranks.tolist() == [1, 0, 0]  # Of 2 and 4 by the second version, of 1 by the first; both learned 3.
-    assert found.scores[:, 0].tolist() == [0.8, 0.8, 0.6]
+    assert found.ranks.tolist() == [1, 0]  # Of 2 by the second version, of 1 by the first; 4 was relabelled since.
+    assert found.scores[:, 0].tolist() == [0.8, 0.6]
     assert earlier_labels(now, now, {"2"}, [second]).ranks.tolist() == [1]  # Others are examples, or corrections.
     assert earlier_labels(now, now, (), [second]).ranks.tolist() == []
+
+
+def test_wrong_relabels_do_not_make_their_night_look_better() -> None:
+    relabelled, good = many(0, 30, "a"), many(30, 30, "a")
+    production, wrong = learned(relabelled | good), dict.fromkeys(relabelled, "b")
+    before = version(relabelled | good, score=0.9)
+    assert earlier_labels(production, learned(wrong | good), [*wrong, *good], [before]).ranks.tolist() == [0] * 30
+
+
+def test_no_version_is_asked_where_there_is_no_earlier_label() -> None:
+    def versions() -> Iterator[ComparedVersion]:
+        raise AssertionError
+        yield
+
+    assert len(earlier_labels(learned({"1": "a"}), learned({"1": "b"}), ["1"], versions()).ranks) == 0
 
 
 def test_labels_that_the_version_thinks_of_are_ranked_by_its_scores() -> None:

@@ -43,6 +43,8 @@ def local_times(text: str, after: datetime, number: int, zone: ZoneInfo = BERLIN
             "5-5/15 * * * *",
             "'5-5/15' is no minute (0-59) that cron and Kubernetes read alike: a step in a range of one",
         ),
+        ("0 3 * * MON-1/2", "'MON-1/2' is no day of week (0-7, Sunday is 0 and 7) that cron and Kubernetes read alike"),
+        ("5-05/2 * * * *", "'5-05/2' is no minute (0-59) that cron and Kubernetes read alike"),
         ("0 3 5,* * 1", "'5,*' is no day of month (1-31) that cron and Kubernetes read alike: * in a list"),
         ("*/0 * * * *", "'*/0' is no minute"),
         ("30-10 * * * *", "'30-10' is no minute"),
