@@ -9,12 +9,17 @@ from tests.ray_jobs.review.served_run import Server
 from tests.ray_jobs.written_run import WrittenRun
 
 
+WAIT_MS = 120_000
+"""For what a page shows: beside other programs the server may need longer than a browser usually waits."""
+
+
 class Tab:
     """A page of the browser, with what it complains about."""
 
     def __init__(self, browser: Any, width: int = 1600) -> None:
         self.complaints: list[str] = []
         self.context = browser.new_context(viewport={"width": width, "height": 900})
+        self.context.set_default_timeout(WAIT_MS)
         self.page = self.new_page()
 
     def new_page(self) -> Any:
