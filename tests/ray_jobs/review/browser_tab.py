@@ -8,7 +8,6 @@ from tests.ray_jobs.review.reviewed_run import open_session
 from tests.ray_jobs.review.served_run import Server
 from tests.ray_jobs.written_run import WrittenRun
 
-
 WAIT_MS = 120_000
 """For what a page shows: beside other programs the server may need longer than a browser usually waits."""
 
