@@ -24,6 +24,8 @@ from ray_jobs.retraining.versions import labels_of, settings_of, twin_contents
 LOOK_BACK = 3
 """Versions before production that are asked about labels that came earlier: each is a model to load."""
 NO_SUPPORT = "retrain needs the section [support]"
+KEPT = 4
+"""Sets of labels that versions learned from and that stay in memory: production, its candidate, two to compare with."""
 Acceptance = Literal["gate", "labels", "force"]
 """What is accepted unseen: nothing; labels that would be refused; or these, and the version that is trained."""
 
@@ -82,9 +84,14 @@ class TurnFacts:
         return self._learned_labels(version.labels)
 
     def _learned_labels(self, digest: str) -> LearnedLabels:
-        if digest not in self._labels_of:
-            self._labels_of[digest] = read_learned_labels(self.journal.store, self.journal.folder, digest)
-        return self._labels_of[digest]
+        """Read labels, and keep the last few: those of all versions of a long watch would not fit into memory."""
+        found = self._labels_of.pop(digest, None)
+        if found is None:
+            found = read_learned_labels(self.journal.store, self.journal.folder, digest)
+        self._labels_of[digest] = found
+        if len(self._labels_of) > KEPT:
+            del self._labels_of[next(iter(self._labels_of))]
+        return found
 
     def changes_since(self, version: Version) -> LabelDiff:
         """How the present labels differ from those that a version learned from."""
@@ -104,7 +111,8 @@ class TurnFacts:
         if (number, twin) not in self._predictions:
             version = self.state.version(number)
             learned, renamed = self.learned(version), self._renamed(version)
-            known = twin_contents(learned) if twin else learned.of_content.keys()
+            everything = twin_contents(learned) if twin else learned.of_content.keys()
+            known = frozenset(content for content in self.labels.of_content if content in everything)
             version = replace(version, folder=version.twin) if twin else version
             contents = self.labels.of_content.keys() - known
             self._predictions[number, twin] = self._predictor.predict(version, known, renamed, contents)

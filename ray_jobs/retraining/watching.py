@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ray_jobs.registry.moves import Confirmed, RolledBack
-from ray_jobs.retraining.fresh_labels import ComparedVersion, FreshLabel, compare, newest_without
+from ray_jobs.retraining.fresh_labels import ComparedVersion, FreshLabel, compare
 from ray_jobs.retraining.turn import Decision, decide_watch
 from ray_jobs.retraining.turn_facts import TurnFacts
 from ray_jobs.retraining.turn_record import TurnRecord, evidence_of
@@ -22,6 +22,8 @@ def look_at_watched(facts: TurnFacts, record: TurnRecord) -> None:
     state, production = facts.state, facts.production
     if state.shadow is None or production is None:
         return
+    if production.labels == facts.labels.digest:
+        return  # Each label was looked at before production learned from it.
     oldest = state.version(state.watched[0]) if len(state.watched) > 1 else production
     if all(label.content in facts.learned(oldest).of_content for label in facts.evidence.labels):
         return  # No label came later, and no model need be loaded to know it.
@@ -52,10 +54,12 @@ def _roll_back(record: TurnRecord, production: int, to: int, decision: Decision)
 
 def _chain(facts: TurnFacts, labels: list[FreshLabel]) -> list[ComparedVersion]:
     """The watched versions; only those to which labels came predict anything."""
-    versions = [facts.state.version(number) for number in facts.state.watched]
-    learned = [facts.learned(version).of_content.keys() for version in versions]
-    came = {newest_without(label.content, learned) for label in labels}
-    return [
-        facts.compared(version.number) if at in came else ComparedVersion(facts.names_of(version), learned[at], {})
-        for at, version in enumerate(versions)
-    ]
+    contents = {label.content for label in labels}
+    left, chain = set(contents), []
+    for version in map(facts.state.version, reversed(facts.state.watched)):
+        learned = contents & facts.learned(version).of_content.keys()
+        came = left - learned
+        left -= came
+        empty = ComparedVersion(facts.names_of(version), learned, {})
+        chain.append(facts.compared(version.number) if came else empty)
+    return chain[::-1]

@@ -121,6 +121,14 @@ def test_nothing_is_predicted_where_no_label_came_since_the_watch_began(registry
     assert look(registry.facts()).decisions == []
 
 
+def test_without_any_change_of_labels_nothing_is_read_or_compared(registry: WrittenRegistry) -> None:
+    """Each label was looked at before production learned from it."""
+    watch(registry, (LEARNED, None), (LEARNED | some(0, 15), None), (LEARNED | some(0, 30), None))
+    now = LearnedLabels(("amber", "blue"), dict.fromkeys(LEARNED | some(0, 30), ("amber",)))
+    facts = registry.facts(some(0, 30), labels=now)
+    assert (look(facts).decisions, facts._labels_of) == ([], {})
+
+
 def test_versions_to_which_no_label_came_predict_nothing(registry: WrittenRegistry) -> None:
     came, to_second = some(0, 30), some(0, 15)
     third, fourth = LEARNED | to_second, LEARNED | to_second | some(910, 2)

@@ -93,7 +93,8 @@ class WrittenRegistry:
 
         Args:
             evidence: labels of the ledger that may be evidence.
-            labels: that the job learns from now; those of production unless given.
+            labels: that the job learns from now; unless given, those of production and an image of two classes, which
+                changes them and is looked at by nothing.
             chosen: contents that predictions chose.
             rules: of the job.
             acceptance: what a person accepts unseen.
@@ -106,9 +107,13 @@ class WrittenRegistry:
         )
         fresh = tuple(FreshLabel(content, label) for content, label in (evidence or {}).items())
         vars(facts)["evidence"] = WrittenEvidence(fresh, chosen)
-        vars(facts)["labels"] = labels or self._learned[state.production or 1]
+        vars(facts)["labels"] = labels or _with_another_image(self._learned[state.production or 1])
         vars(facts)["settings"] = "5" * 16
         return facts
+
+
+def _with_another_image(labels: LearnedLabels) -> LearnedLabels:
+    return LearnedLabels(labels.classes, labels.of_content | {"another": labels.classes[:2]})
 
 
 def some(first: int, count: int, label: str = "amber") -> dict[str, str]:
