@@ -273,18 +273,17 @@ def _reference_of(references: list[DriftReference], version: int | None) -> Drif
     An archive that was accepted under another version stays accepted after a rollback to this one.
     """
     found = next((each for each in reversed(references) if each.version == version), None)
-    if found is None or found.known != _newest_of(references, found.backbone).known:
-        return None
-    return found
+    newest = None if found is None else _newest_of(references, found.backbone)
+    return found if found is not None and newest is not None and found.known == newest.known else None
 
 
-def _newest_of(references: list[DriftReference], backbone: str) -> DriftReference:
-    return next(each for each in reversed(references) if each.backbone == backbone)
+def _newest_of(references: list[DriftReference], backbone: str) -> DriftReference | None:
+    return next((each for each in reversed(references) if each.backbone == backbone), None)
 
 
 def _former_of(references: list[DriftReference], backbone: str) -> DriftReference | None:
     """Return the newest reference of a backbone; None if its contents are too few to be carried on."""
-    found = next((each for each in reversed(references) if each.backbone == backbone), None)
+    found = _newest_of(references, backbone)
     return None if found is None or found.images < LEAST else found
 
 

@@ -40,21 +40,14 @@ def sentences_of(check: DriftCheck) -> tuple[str, ...]:
         case "waiting" if reference.images < LEAST:
             return (f"{head}, is too small to compare with: the first archive of {LEAST} images takes its place",)
         case "waiting":
-            return (f"{plural(check.came, 'image')} came since {head}", _what_is_missing(check))
+            missing = f"nothing is compared yet: that takes {LEAST} new images at least, and those that came count then"
+            return (f"{plural(check.came, 'image')} came since {head}", missing)
     assert night is not None
     came = "no image came since that night" if check.did == "unchanged" else f"{plural(night.came, 'image')} came"
     sums = f"night {night.number}: {came}; {plural(night.since, 'image')} since {head}"
     if not night.alarms:
         return sums, "no alarm"
     return (sums, *(f"ALARM: {sentence_of(finding)}" for finding in night.alarms))
-
-
-def _what_is_missing(check: DriftCheck) -> str:
-    """Return why images are not compared yet, and when they will be."""
-    if check.reference.images < LEAST:
-        needed = f"the reference has too few images to compare with, and needs {LEAST}"
-        return f"{needed}: once the archive has them, run fewshot drift JOB.toml --accept"
-    return f"nothing is compared yet: that takes {LEAST} new images at least, and those that came count then"
 
 
 def sentence_of(finding: DriftFinding) -> str:

@@ -11,14 +11,11 @@ from ray_jobs.classification.unknown_plan import keep_known_examples
 from ray_jobs.registry.moves import Accepted, Refused, Registered, Version
 from ray_jobs.retraining.fresh_labels import fresh_for
 from ray_jobs.retraining.label_nights import Night, mostly_seen_as
-from ray_jobs.retraining.turn import Decision, agreement_of, classes_of, decide_nights, some_of
+from ray_jobs.retraining.turn import SHOWN, Decision, agreement_of, classes_of, decide_nights, some_of
 from ray_jobs.retraining.turn_facts import TurnFacts
 from ray_jobs.retraining.turn_record import TurnRecord
 from ray_jobs.retraining.versions import for_twin, version_of
 from ray_jobs.steps.set_examples import keep_examples
-
-SHOWN = 5
-"""Classes that a sentence names."""
 
 
 def accept_labels(facts: TurnFacts, record: TurnRecord) -> None:

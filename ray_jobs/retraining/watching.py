@@ -60,6 +60,8 @@ def _chain(facts: TurnFacts, labels: list[FreshLabel]) -> list[ComparedVersion]:
         learned = contents & facts.learned(version).of_content.keys()
         came = left - learned
         left -= came
-        empty = ComparedVersion(facts.names_of(version), learned, {})
-        chain.append(facts.compared(version.number) if came else empty)
+        if came:
+            chain.append(facts.compared(version.number))
+        else:
+            chain.append(ComparedVersion(facts.names_of(version), learned, {}))
     return chain[::-1]
